@@ -1,0 +1,1 @@
+"""Entries, fills, readers, verification and eviction; knows no HTTP server."""

@@ -1,0 +1,109 @@
+"""Every error this package raises on purpose.
+
+Each carries its facts as fields. None knows a status code: each site maps errors to HTTP in one
+place of its own.
+"""
+
+from __future__ import annotations
+
+from attrs import define, field
+
+
+class GlanceCacheError(Exception):
+    """The base of all errors of this package."""
+
+
+@define(eq=False)
+class ConfigurationError(GlanceCacheError):
+    """A setting that cannot be used; ``str()`` is one line for an operator."""
+
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@define(eq=False)
+class OriginError(GlanceCacheError):
+    """The origin could not be asked, or its answer could not be used."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class OriginUnreachable(OriginError):
+    """No connection to the origin: refused, unresolvable, or TLS failed."""
+
+
+class OriginTimeout(OriginError):
+    """The origin accepted a connection or a request and then said nothing for too long."""
+
+
+class OriginProtocolError(OriginError):
+    """The origin broke HTTP's framing, or closed before its answer was whole."""
+
+
+class OriginBusy(OriginError):
+    """Every connection that may be opened to the origin is in use."""
+
+
+@define(eq=False)
+class RequestBodyBroken(GlanceCacheError):
+    """The client went away, or broke its framing, before its request body was whole."""
+
+    received: int = field(default=0)
+
+    def __str__(self) -> str:
+        return f"request body broken off after {self.received} bytes"
+
+
+class StoreError(GlanceCacheError):
+    """The cache directory cannot be used, or the disk failed."""
+
+
+@define(eq=False)
+class DirectoryLocked(StoreError):
+    """Another process owns the cache directory."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.path} is in use by another process"
+
+
+@define(eq=False)
+class NoRoom(StoreError):
+    """The bytes do not fit, even after evicting all that may be evicted."""
+
+    wanted: int
+
+    def __str__(self) -> str:
+        return f"no room for {self.wanted} bytes"
+
+
+@define(eq=False)
+class FillFailed(GlanceCacheError):
+    """An entry's missing bytes could not be had from any source that its readers brought."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+@define(eq=False)
+class DigestMismatch(GlanceCacheError):
+    """A complete body does not have the digest that Glance promised."""
+
+    algorithm: str
+    expected: str
+    actual: str
+
+    def __str__(self) -> str:
+        return f"{self.algorithm} is {self.actual}, not {self.expected}"
+
+
+class EntryDropped(GlanceCacheError):
+    """The entry left the cache while a reader was waiting for bytes that will not come."""

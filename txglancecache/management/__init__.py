@@ -1,0 +1,1 @@
+"""The management site: what this node's cache holds, under ``/cache``."""

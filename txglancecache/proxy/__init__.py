@@ -1,0 +1,1 @@
+"""The data site: image downloads through the cache, everything else streamed to the origin."""
