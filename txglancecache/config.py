@@ -1,0 +1,107 @@
+"""From configuration files and flags to ``Settings``.
+
+Flags come before files, later files before earlier ones, and the defaults last. Whatever is wrong with
+any of them is one ``ConfigurationError`` in one line. Reads the files it is given and nothing else: not
+the command line, not the environment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from attrs import fields, frozen
+from oslo_config import cfg, iniparser
+
+from txglancecache.errors import ConfigurationError
+from txglancecache.options import GROUP, OPTIONS, flag
+
+_REQUIRED = frozenset({"origin", "cache_dir"})
+_PATHS = frozenset({"cache_dir", "origin_ca_file"})
+
+
+@frozen
+class Settings:
+    """The valid value of every option. Made by :func:`load`."""
+
+    origin: str
+    listen: str
+    manage: str
+    trusted_proxies: tuple[str, ...]
+    cache_dir: str
+    max_size: int
+    min_free: int
+    max_entries: int
+    finish_fills: bool
+    authorization_ttl: float
+    revalidate_after: float
+    origin_ca_file: str | None
+    origin_connections: int
+    origin_connect_timeout: float
+    origin_timeout: float
+    fill_retries: int
+    shutdown_grace: float
+
+
+def load(files: Sequence[str] = (), flags: Mapping[str, str] | None = None) -> Settings:
+    """The settings that configuration files and flags (by option name, as text) amount to.
+
+    :raises ConfigurationError: for a file that cannot be read, an unknown option, a wrong or missing value.
+    """
+    for path in files:
+        _refuse_unknown(path)
+    conf = cfg.ConfigOpts()
+    conf.register_group(GROUP)
+    conf.register_opts(OPTIONS.values(), group=GROUP)
+    try:
+        conf(args=[], default_config_files=list(files), default_config_dirs=[], use_env=False)
+    except cfg.Error as error:
+        raise ConfigurationError(_one_line(error)) from None
+    given = flags or {}
+    names = [field.name for field in fields(Settings)]
+    return Settings(**{name: _value(conf, OPTIONS[name], given.get(name)) for name in names})
+
+
+def _value(conf: cfg.ConfigOpts, opt: cfg.Opt, given: str | None) -> Any:
+    try:
+        # A flag is taken as it is: only a file's values go through oslo.config's "$" substitution.
+        value = conf[GROUP.name][opt.dest] if given is None else opt.type(given)
+    except cfg.ConfigSourceValueError as error:
+        raise ConfigurationError(_one_line(error)) from None
+    except ValueError as error:
+        raise ConfigurationError(f"{flag(opt.dest)}: {_one_line(error)}") from None
+    if opt.dest in _REQUIRED and not value:
+        raise ConfigurationError(f"{opt.dest} is not set: give {flag(opt.dest)} {opt.metavar}")
+    if opt.dest in _PATHS and value:
+        return os.path.abspath(os.path.expanduser(value))
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _refuse_unknown(path: str) -> None:
+    """oslo.config ignores what it does not know; here, a misspelt option must not pass for a set one."""
+    sections: dict[str, dict[str, Any]] = {}
+    try:
+        cfg.ConfigParser(path, sections).parse()
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"cannot read {path}: it is not UTF-8 text") from None
+    except iniparser.ParseError as error:
+        raise ConfigurationError(f"cannot read {path}: {_one_line(error)}") from None
+    own = [options for section, options in sections.items() if section.lower() == GROUP.name]
+    if not own:
+        raise ConfigurationError(f"{path} has no [{GROUP.name}] section")
+    for name in (name for options in own for name in options):
+        if name not in OPTIONS:
+            raise ConfigurationError(f"{path}: unknown option {name} in [{GROUP.name}]{_hint(name, OPTIONS)}")
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name.replace("-", "_"), known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
