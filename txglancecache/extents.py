@@ -54,7 +54,7 @@ class Extents:
         :raises ValueError: for anything else. That includes other spellings of a valid set: a row of the
             index that this package did not write is not to be believed in part.
         """
-        pairs = (part.partition("-") for part in text.split(",") if text)
+        pairs = (part.partition("-") for part in (text.split(",") if text else ()))
         extents = cls.of(*((int(start), int(stop)) for start, _, stop in pairs))
         if extents.encode() != text:
             raise ValueError(f"not a canonical set of extents: {text[:80]!r}")
