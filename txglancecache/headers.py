@@ -50,7 +50,7 @@ def values(headers: RawHeaders, name: bytes) -> list[bytes]:
 
 def first(headers: RawHeaders, name: bytes) -> bytes | None:
     """The value of the first field called ``name``."""
-    return next(iter(values(headers, name)), None)
+    return _head(values(headers, name))
 
 
 def without(headers: RawHeaders, *names: bytes) -> list[tuple[bytes, bytes]]:
@@ -90,7 +90,7 @@ class Peer:
 
 
 def forwarded(headers: RawHeaders, peer: Peer, trusted: bool) -> list[tuple[bytes, bytes]]:
-    """The fields with ``X-Forwarded-For``, ``-Proto``, ``-Host`` and ``Forwarded`` (RFC 7239) set for ``peer``.
+    """The fields with ``X-Forwarded-For``, ``-Proto``, ``-Host`` and ``Forwarded`` (RFC 7239) of ``peer``.
 
     What an untrusted peer says about others is dropped, whichever ``X-Forwarded-`` field it says it in, and
     with underscores too, which WSGI cannot tell from hyphens. A trusted peer is a proxy like this one: its
@@ -158,6 +158,10 @@ def _members(field_values: list[bytes]) -> list[bytes]:
     return [member for member in members if member]
 
 
+def _head(members: list[bytes]) -> bytes | None:
+    return members[0] if members else None
+
+
 def _speaks_for_others(name: bytes) -> bool:
     name = name.lower().replace(b"_", b"-")
     return name == b"forwarded" or name.startswith(b"x-forwarded-")
@@ -176,9 +180,8 @@ def _address(client: str) -> bytes:
 
 def _translated(chain: list[bytes], protos: list[bytes], hosts: list[bytes]) -> list[bytes]:
     """The older fields as elements of ``Forwarded``: the first tells what the first proxy was asked for."""
-    head = [*chain[:1], None][0], [*protos, None][0], [*hosts, None][0]
-    elements = [_element(*head), *(_element(node, None, None) for node in chain[1:])]
-    return [*filter(None, elements)]
+    head = _element(_head(chain), _head(protos), _head(hosts))
+    return [*filter(None, [head]), *(_element(node, None, None) for node in chain[1:])]
 
 
 def _element(node: bytes | None, proto: bytes | None, host: bytes | None) -> bytes:

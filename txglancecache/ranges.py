@@ -66,7 +66,7 @@ Selection = Whole | Partial | Unsatisfiable
 
 
 def select(value: bytes | None, size: int) -> Selection:
-    """What a ``Range`` field of ``value`` selects of a body of ``size`` bytes (RFC 9110 sections 14.1.2, 14.2).
+    """What a ``Range`` of ``value`` selects of a body of ``size`` bytes (RFC 9110 sections 14.1.2 and 14.2).
 
     A unit other than bytes must be ignored. A set that is malformed or has a reversed member may be; we
     answer 416, as Glance does. Members beyond the end are dropped if others are not. Those that overlap or
