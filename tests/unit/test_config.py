@@ -1,0 +1,196 @@
+"""Settings from files and flags, and the one line for each way to get them wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from attrs import fields
+from hypothesis import given
+from hypothesis import strategies as st
+
+from txglancecache.config import Settings, load
+from txglancecache.errors import ConfigurationError
+from txglancecache.options import OPTIONS, flag, list_opts
+
+GIB = 1024**3
+NEEDED = {"origin": "http://glance:9292", "cache_dir": "/var/cache/glance"}
+
+
+def write(tmp_path: Path, text: str, name: str = "node.conf") -> str:
+    path = tmp_path / name
+    path.write_text(text)
+    return str(path)
+
+
+def refused(flags: dict[str, str] | None = None, *files: str) -> str:
+    """The message that these settings are refused with; always one line."""
+    with pytest.raises(ConfigurationError) as caught:
+        load(files, flags)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_defaults() -> None:
+    """Two settings are enough; the rest has defaults."""
+    assert load((), NEEDED) == Settings(
+        origin="http://glance:9292",
+        listen="tcp:9393",
+        manage="tcp:9394:interface=127.0.0.1",
+        trusted_proxies=(),
+        cache_dir="/var/cache/glance",
+        max_size=10 * GIB,
+        min_free=GIB,
+        max_entries=100_000,
+        finish_fills=True,
+        authorization_ttl=10.0,
+        revalidate_after=300.0,
+        origin_ca_file=None,
+        origin_connections=256,
+        origin_connect_timeout=10.0,
+        origin_timeout=60.0,
+        fill_retries=5,
+        shutdown_grace=30.0,
+    )
+
+
+def test_every_option_is_a_setting() -> None:
+    """No option is declared that nothing reads, and no setting lacks an option."""
+    assert set(OPTIONS) == {field.name for field in fields(Settings)}
+    assert [opt.name for opt in list_opts()[0][1]] == list(OPTIONS)
+
+
+def test_every_option_explains_itself() -> None:
+    """Each option has a help text and names its argument."""
+    assert all(opt.help and opt.metavar for opt in OPTIONS.values())
+
+
+def test_file(tmp_path: Path) -> None:
+    """A file sets values in the words of an oslo.config INI file, whatever else it holds."""
+    path = write(
+        tmp_path,
+        "[DEFAULT]\ndebug = true\n[glancecache]\norigin = https://images.example:443\ncache_dir = /srv/c\n"
+        "max_size = 1.5TiB\nfinish_fills = no\ntrusted_proxies = 10.0.0.1, 10.1.2.3/16,::1\n"
+        "authorization_ttl = 0\nlisten = ssl:9393:privateKey=/k.pem\n",
+    )
+    settings = load([path])
+    assert settings.origin == "https://images.example:443"
+    assert settings.max_size == 1536 * GIB
+    assert settings.finish_fills is False
+    assert settings.trusted_proxies == ("10.0.0.1/32", "10.1.0.0/16", "::1/128")
+    assert settings.authorization_ttl == 0
+    assert settings.listen == "ssl:9393:privateKey=/k.pem"
+
+
+def test_precedence(tmp_path: Path) -> None:
+    """A flag beats every file, and a later file beats an earlier one."""
+    first = write(tmp_path, "[glancecache]\nmax_entries = 1\nfill_retries = 1\nshutdown_grace = 1\n", "1")
+    second = write(tmp_path, "[glancecache]\nmax_entries = 2\nfill_retries = 2\n", "2")
+    settings = load([first, second], {**NEEDED, "max_entries": "3"})
+    assert (settings.max_entries, settings.fill_retries, settings.shutdown_grace) == (3, 2, 1.0)
+
+
+def test_flags_are_literal(tmp_path: Path) -> None:
+    """A file's values may refer to each other; a flag with a dollar sign is what it says."""
+    path = write(tmp_path, "[glancecache]\ncache_dir = /srv/cache\nlisten = unix:$cache_dir/socket\n")
+    flags = {"origin": "http://glance", "manage": "unix:/run/$cache_dir"}
+    settings = load([path], flags)
+    assert (settings.listen, settings.manage) == ("unix:/srv/cache/socket", "unix:/run/$cache_dir")
+
+
+def test_environment_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is read but what was passed in."""
+    monkeypatch.setenv("OS_GLANCECACHE__MAX_ENTRIES", "7")
+    monkeypatch.setattr("sys.argv", ["twistd", "--config-file", "/nonexistent"])
+    assert load((), NEEDED).max_entries == 100_000
+
+
+def test_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path means the directory that the command was given in, though a daemon may leave it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/op")
+    settings = load((), {**NEEDED, "cache_dir": "cache", "origin_ca_file": "~/ca.pem"})
+    assert (settings.cache_dir, settings.origin_ca_file) == (str(tmp_path / "cache"), "/home/op/ca.pem")
+
+
+@pytest.mark.parametrize("name", ["origin", "cache_dir"])
+def test_missing(name: str) -> None:
+    """What has no sensible default is asked for."""
+    message = refused({key: value for key, value in NEEDED.items() if key != name})
+    assert message == f"{name} is not set: give {flag(name)} {OPTIONS[name].metavar}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("max_size", "lots", "is not a size"),
+        ("max_size", "0", "at least 1"),
+        ("min_free", "-1", "is not a size"),
+        ("max_entries", "0", "1"),
+        ("max_entries", "many", "many"),
+        ("finish_fills", "perhaps", "perhaps"),
+        ("authorization_ttl", "-1", "between 0 and"),
+        ("authorization_ttl", "nan", "between 0 and"),
+        ("revalidate_after", "inf", "between 0 and"),
+        ("shutdown_grace", "soon", "'soon' is not a number of seconds"),
+        ("origin_timeout", "0", "between 0.001 and"),
+        ("trusted_proxies", "10.0.0.0/99", "10.0.0.0/99"),
+        ("origin", "glance:9292", "'glance:9292' is not of the form http://HOST[:PORT]"),
+        ("origin", "ftp://glance", "is not of the form"),
+        ("origin", "http://", "is not of the form"),
+        ("origin", "http://glance:port", "is not of the form"),
+        ("origin", "http://[::1", "is not of the form"),
+        ("origin", "http://glance/v2", "scheme, host and port only"),
+        ("origin", "http://me:secret@glance", "scheme, host and port only"),
+    ],
+)
+def test_wrong_values(tmp_path: Path, name: str, value: str, said: str) -> None:
+    """A wrong value is named together with its flag, or with its file when it came from there."""
+    message = refused({**NEEDED, name: value})
+    assert message.startswith(f"{flag(name)}: ")
+    assert said in message
+    path = write(tmp_path, f"[glancecache]\n{name} = {value}\n")
+    others = {key: text for key, text in NEEDED.items() if key != name}
+    message = refused(others, path)
+    assert name in message
+    assert path in message
+    assert said in message
+
+
+def test_origin_with_a_slash() -> None:
+    """The slash that people leave at the end of an URL does no harm."""
+    assert load((), {**NEEDED, "origin": "http://[::1]:9292/"}).origin == "http://[::1]:9292"
+
+
+def test_unknown_option_in_file(tmp_path: Path) -> None:
+    """A misspelt option is refused, with the one that was probably meant."""
+    path = write(tmp_path, "[glancecache]\nmax-size = 1GiB\n")
+    assert (
+        refused(NEEDED, path) == f"{path}: unknown option max-size in [glancecache]; did you mean max_size?"
+    )
+    path = write(tmp_path, "[GlanceCache]\nxyzzy = 1\n")
+    assert refused(NEEDED, path) == f"{path}: unknown option xyzzy in [glancecache]"
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    """A file that is absent, no text, no INI file or without the section is refused."""
+    absent = str(tmp_path / "absent.conf")
+    assert refused(NEEDED, absent) == f"cannot read {absent}: No such file or directory"
+    assert refused(NEEDED, str(tmp_path)) == f"cannot read {tmp_path}: Is a directory"
+    binary = tmp_path / "binary.conf"
+    binary.write_bytes(b"[glancecache]\n\xff\xfe\n")
+    assert refused(NEEDED, str(binary)) == f"cannot read {binary}: it is not UTF-8 text"
+    broken = write(tmp_path, "[glancecache]\nno assignment\n")
+    assert refused(NEEDED, broken).startswith(f"cannot read {broken}: at ")
+    other = write(tmp_path, "[DEFAULT]\norigin = http://glance\n")
+    assert refused(NEEDED, other) == f"{other} has no [glancecache] section"
+
+
+@given(st.sampled_from(sorted(OPTIONS)), st.text())
+def test_any_text_is_valid_or_refused_in_one_line(name: str, value: str) -> None:
+    """Whatever is given to a flag, the outcome is settings or one line."""
+    try:
+        load((), {**NEEDED, name: value})
+    except ConfigurationError as error:
+        assert "\n" not in str(error)  # noqa: PT017
