@@ -16,8 +16,9 @@ A scan of images that are each read once therefore only ever flushes the small q
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Protocol
 
 from attrs import define, field, frozen
@@ -64,7 +65,7 @@ class _Resident:
 class _Queue:
     """Residents, the oldest first, and the sum of their sizes."""
 
-    residents: OrderedDict[str, _Resident] = field(factory=OrderedDict)
+    residents: dict[str, _Resident] = field(factory=dict)
     size: int = 0
 
     def put(self, key: str, resident: _Resident) -> None:
@@ -77,6 +78,9 @@ class _Queue:
         resident = self.residents.pop(key)
         self.size -= resident.size
         return resident
+
+    def copy(self) -> _Queue:
+        return _Queue(self.residents.copy(), self.size)
 
 
 @define(eq=False)
@@ -153,13 +157,7 @@ class S3Fifo(Policy):
 
     def victims(self) -> Iterator[str]:
         """See :meth:`Policy.victims`; what :meth:`remove` settles is played through here without doing it."""
-        # Residents are values, so copies of the two lists are all that this order depends on.
-        return _eviction_order(
-            deque(self._small.residents.items()),
-            list(self._main.residents.items()),
-            self._small.size,
-            self._main.size,
-        )
+        return _eviction_order(self._small.copy(), self._main.copy())
 
     def _queue_of(self, key: str) -> _Queue:
         queue = self._small if key in self._small.residents else self._main
@@ -173,28 +171,31 @@ class S3Fifo(Policy):
         What has no hits to pay with was passed over by the cache, being in use, and goes round for nothing.
         """
         residents = self._main.residents
-        while True:
-            front = next(iter(residents))
-            resident = residents[front]
-            if front == key and resident.hits == 0:
-                return
-            residents[front] = _Resident(resident.size, max(0, resident.hits - 1))
-            residents.move_to_end(front)
+        rounds = residents[key].hits
+        if rounds:  # Whole ones, after which everything is in its place again.
+            for other, resident in residents.items():
+                residents[other] = _Resident(resident.size, max(0, resident.hits - rounds))
+        for other in [*takewhile(key.__ne__, residents)]:
+            resident = residents.pop(other)
+            residents[other] = _Resident(resident.size, max(0, resident.hits - 1))
 
 
-def _eviction_order(
-    small: deque[tuple[str, _Resident]], main: list[tuple[str, _Resident]], small_size: int, main_size: int
-) -> Iterator[str]:
+def _eviction_order(small: _Queue, main: _Queue) -> Iterator[str]:
     # Sparing costs a hit and keeps the order of those spared. So main goes in rounds: first, in order, what
     # has no hits, then what had one, and so on.
-    rounds = (item for hits in range(_MOST_HITS + 1) for item in main if item[1].hits == hits)
-    main_left = len(main)
-    while small or main_left:
-        if small and (not main_left or small_size * _SMALL_PART >= small_size + main_size):
-            key, resident = small.popleft()
-            small_size -= resident.size
-        else:
-            key, resident = next(rounds)
-            main_size -= resident.size
-            main_left -= 1
+    in_small = iter(small.residents.items())
+    in_main = (
+        item for hits in range(_MOST_HITS + 1) for item in main.residents.items() if item[1].hits == hits
+    )
+    next_small, next_main = next(in_small, None), next(in_main, None)
+    while next_small or next_main:
+        small_is_over = small.size * _SMALL_PART >= small.size + main.size
+        if next_small and (small_is_over or not next_main):
+            key, resident = next_small
+            small.size -= resident.size
+            next_small = next(in_small, None)
+        elif next_main:
+            key, resident = next_main
+            main.size -= resident.size
+            next_main = next(in_main, None)
         yield key
