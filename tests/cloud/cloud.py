@@ -1,0 +1,123 @@
+"""The whole cloud: started together, stopped together, one directory of state that goes with it."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from attrs import define, field
+
+from tests.cloud import glance as glances
+from tests.cloud import keystone as keystones
+from tests.cloud import swift as swifts
+from tests.cloud.identity import PASSWORD, REGION, Identity
+from tests.cloud.images import Images
+from tests.cloud.install import Installation
+from tests.cloud.processes import Processes
+
+
+@contextmanager
+def running(installation: Installation) -> Iterator[Processes]:
+    """A directory under the installation and the processes that live in it; both are gone at the end. The
+    logs of the latest run stay in `log`."""
+    runs, logs = installation.root / "run", installation.root / "log"
+    runs.mkdir(exist_ok=True)
+    for left in runs.iterdir():
+        if not Path("/proc", left.name).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    if not any(runs.iterdir()):
+        shutil.rmtree(logs, ignore_errors=True)
+    logs.mkdir(exist_ok=True)
+    directory = runs / str(os.getpid())
+    directory.mkdir()
+    processes = Processes(directory, logs)
+    try:
+        yield processes
+    finally:
+        processes.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@define(eq=False)
+class Cloud:
+    """A running Keystone, Glance and Swift."""
+
+    installation: Installation
+    processes: Processes
+    keystone: keystones.Keystone
+    glance: glances.Glance
+    swift: swifts.Swift
+    identity: Identity
+    images: Images
+    _issuers: dict[int, keystones.Keystone] = field(factory=dict)
+    _open_glance: glances.Glance | None = None
+
+    @classmethod
+    def start(cls, installation: Installation, processes: Processes) -> "Cloud":
+        bin_dir, template = installation.bin, installation.template
+        identity_service = keystones.start(bin_dir, template, processes)
+        image_service = glances.start_for(
+            identity_service.url, bin_dir, template, installation.paste, processes
+        )
+        object_service = swifts.start(identity_service.url, bin_dir, processes)
+        identity = Identity(identity_service.url)
+        identity_service.service.until_answers(identity_service.url)
+        identity.populate(
+            {
+                "identity": identity_service.url,
+                "image": image_service.url,
+                "object-store": object_service.endpoint,
+            }
+        )
+        image_service.wait()
+        object_service.wait()
+        return cls(
+            installation,
+            processes,
+            identity_service,
+            image_service,
+            object_service,
+            identity,
+            Images(image_service.url, identity.token),
+        )
+
+    def token(self, user: str, project: str | None = None) -> str:
+        return self.identity.token(user, project)
+
+    def brief_token(self, user: str, seconds: int) -> str:
+        """A token that expires in `seconds`."""
+        if seconds not in self._issuers:
+            bin_dir = self.installation.bin
+            issuer = keystones.start_issuer(self.keystone, seconds, bin_dir, self.processes)
+            issuer.service.until_answers(issuer.url)
+            self._issuers[seconds] = issuer
+        return self.identity.issue(user, at=self._issuers[seconds].url)
+
+    @property
+    def open_images(self) -> Images:
+        """The images of a second Glance, which asks nobody who they are; started when it is first wanted."""
+        if self._open_glance is None:
+            self._open_glance = start_open_glance(self.installation, self.processes)
+        return Images(self._open_glance.url, lambda user: None)
+
+    def client_environment(self, user: str) -> dict[str, str]:
+        """What OpenStack's command line clients read."""
+        project = {"alice": "demo", "bob": "other"}.get(user, "demo")
+        return {
+            "OS_AUTH_URL": self.keystone.url,
+            "OS_USERNAME": user,
+            "OS_PASSWORD": PASSWORD,
+            "OS_PROJECT_NAME": project,
+            "OS_USER_DOMAIN_ID": "default",
+            "OS_PROJECT_DOMAIN_ID": "default",
+            "OS_REGION_NAME": REGION,
+            "OS_IDENTITY_API_VERSION": "3",
+        }
+
+
+def start_open_glance(installation: Installation, processes: Processes) -> glances.Glance:
+    """A Glance for everybody, on SQLite and a local directory."""
+    service = glances.start_open(installation.bin, installation.template, installation.paste, processes)
+    service.wait()
+    return service
