@@ -6,7 +6,7 @@ Owns the spelling only; which sizes make sense for a setting is decided where th
 from __future__ import annotations
 
 import re
-from decimal import Decimal
+from fractions import Fraction
 
 _BINARY = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _DECIMAL = ("kB", "MB", "GB", "TB", "PB", "EB")
@@ -39,7 +39,7 @@ def parse_size(text: str) -> int:
     factor = _FACTORS.get(unit.lower())
     if factor is None:
         raise ValueError(f"{_shown(text)} has no known unit: use {_advice(unit)}")
-    count = int(Decimal(number) * factor)
+    count = int(Fraction(number) * factor)
     if count > _LARGEST:
         raise ValueError(f"{_shown(text)} is too large: the most is {_LARGEST} bytes")
     return count
