@@ -1,0 +1,155 @@
+"""A peer made of raw bytes: what a server says, and when, is a coroutine per connection."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+
+from attrs import define, field
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+
+
+class Gone(Exception):
+    """The other side closed before it had sent what was waited for."""
+
+
+@define(eq=False, slots=False)
+class Peer(Protocol):
+    """One accepted connection; ``data`` is what came and was not taken yet."""
+
+    data: bytearray = field(factory=bytearray, init=False)
+    received: int = field(default=0, init=False)
+    reason: Failure | None = field(default=None, init=False)
+    _want: Callable[[], bool] | None = field(default=None, init=False)
+    _wanted: Deferred[None] | None = field(default=None, init=False)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += len(data)
+        self.data += data
+        self._check()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.reason = reason
+        self._check()
+
+    def _check(self) -> None:
+        if self._wanted is not None and self._want is not None and (self._want() or self.reason is not None):
+            wanted, self._wanted = self._wanted, None
+            if self._want():
+                wanted.callback(None)
+            else:
+                wanted.errback(Gone())
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Waits until ``condition`` holds."""
+        self._want, self._wanted = condition, Deferred()
+        waiting = self._wanted
+        self._check()
+        await waiting
+
+    async def take(self, count: int) -> bytes:
+        """The next ``count`` bytes."""
+        await self.until(lambda: len(self.data) >= count)
+        taken = bytes(self.data[:count])
+        del self.data[:count]
+        return taken
+
+    async def head(self) -> bytes:
+        """What came up to the next empty line, and that too."""
+        await self.until(lambda: b"\r\n\r\n" in self.data)
+        return await self.take(self.data.index(b"\r\n\r\n") + 4)
+
+    async def request(self) -> tuple[bytes, bytes]:
+        """The next request: its head, and its body without chunked framing."""
+        head = await self.head()
+        if re.search(rb"(?im)^transfer-encoding: *chunked", head):
+            await self.until(lambda: b"0\r\n\r\n" in self.data)
+            raw = await self.take(self.data.index(b"0\r\n\r\n") + 5)
+            body = b""
+            while not raw.startswith(b"0\r\n"):
+                size, _, raw = raw.partition(b"\r\n")
+                body, raw = body + raw[: int(size, 16)], raw[int(size, 16) + 2 :]
+            return head, body
+        length = re.search(rb"(?im)^content-length: *(\d+)", head)
+        return head, await self.take(int(length[1]) if length else 0)
+
+    async def gone(self) -> Failure:
+        """Waits for the end of the connection; how it ended."""
+        await self.until(lambda: self.reason is not None)
+        assert self.reason is not None
+        return self.reason
+
+    def send(self, *data: bytes) -> None:
+        self.transport.writeSequence(data)
+
+    def close(self) -> None:
+        self.transport.loseConnection()
+
+    def reset(self) -> None:
+        self.transport.abortConnection()
+
+    def pause(self) -> None:
+        self.transport.pauseProducing()
+
+    def resume(self) -> None:
+        self.transport.resumeProducing()
+
+
+Script = Callable[[Peer], Awaitable[None]]
+
+
+@define(eq=False, slots=False)
+class ScriptedServer(Factory):
+    """Plays ``scripts`` on the connections in the order they come in, the last one again and again."""
+
+    noisy = False
+    scripts: tuple[Script, ...]
+    peers: list[Peer] = field(factory=list, init=False)
+    port: IListeningPort = field(init=False)
+
+    def buildProtocol(self, addr: object) -> Peer:
+        peer = Peer()
+        script = self.scripts[min(len(self.peers), len(self.scripts) - 1)]
+        self.peers.append(peer)
+        reactor.callLater(0, self._play, script, peer)
+        return peer
+
+    def _play(self, script: Script, peer: Peer) -> None:
+        done = ensureDeferred(script(peer))
+        done.addErrback(lambda failure: failure.trap(Gone, CancelledError))
+
+    @property
+    def number(self) -> int:
+        return self.port.getHost().port
+
+    async def stop(self) -> None:
+        await self.port.stopListening()
+        for peer in self.peers:
+            if peer.reason is None:
+                peer.reset()
+                await peer.gone()
+
+
+def listen(*scripts: Script, interface: str = "127.0.0.1") -> ScriptedServer:
+    server = ScriptedServer(scripts)
+    server.port = reactor.listenTCP(0, server, interface=interface)
+    return server
+
+
+async def pause(seconds: float = 0) -> None:
+    """Lets the reactor turn."""
+    turn: Deferred[None] = Deferred()
+    reactor.callLater(seconds, turn.callback, None)
+    await turn
+
+
+async def eventually(condition: Callable[[], bool], seconds: float = 5) -> None:
+    """Waits until ``condition`` holds, and fails if it does not."""
+    deadline = reactor.seconds() + seconds
+    while not condition():
+        assert reactor.seconds() < deadline, "it never came about"
+        await pause(0.002)
