@@ -47,7 +47,7 @@ def answer_problem(request: IRequest, problem: Problem) -> bytes:
 
 def _set_head(request: IRequest, status: HTTPStatus) -> None:
     code, phrase = status.value, status.phrase.encode("ascii")
-    request.setResponseCode(code, phrase)  # type: ignore[no-untyped-call]  # so it is in Twisted
+    request.setResponseCode(code, phrase)
     # What is said here is true now and for nobody's cache to keep.
     request.responseHeaders.setRawHeaders(b"Cache-Control", [b"no-store"])
     request.responseHeaders.setRawHeaders(b"X-Content-Type-Options", [b"nosniff"])

@@ -131,7 +131,7 @@ class GuardedResource(Resource):
             b"/".join(request.postpath).decode("utf-8")
         except UnicodeDecodeError:
             return answer_problem(request, Problem(HTTPStatus.BAD_REQUEST, "the path is not UTF-8"))
-        body: bytes | int = self._inner.render(request)  # type: ignore[no-untyped-call]  # so it is in Twisted
+        body: bytes | int = self._inner.render(request)
         return body
 
 

@@ -1,0 +1,93 @@
+"""The connections of a site, and how they come to an end when the process stops.
+
+An idle connection is closed at once; one that is being answered is closed after that answer. Who is left
+when nobody wants to wait any more is cut off. Knows HTTP connections, nothing about what they carry.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.protocol import connectionDone
+from twisted.python import failure
+from twisted.web.http import HTTPChannel, Request
+
+
+@define(eq=False)
+class Connections:
+    """Every open connection of the sites whose channels are made by :meth:`channel`."""
+
+    _open: set[HTTPChannel] = field(factory=set, init=False)
+    _waiters: list[Deferred[None]] = field(factory=list, init=False)
+    draining: bool = field(default=False, init=False)
+
+    def channel(self, base: type[HTTPChannel] = HTTPChannel) -> type[HTTPChannel]:
+        """A channel like ``base`` whose connections are known here; for a site's ``protocol``."""
+        return cast(type[HTTPChannel], type(base.__name__, (_KnownChannel, base), {"connections": self}))
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def drain(self) -> Deferred[None]:
+        """Close what is idle and let the rest finish; fires when none is left. May be cancelled."""
+        self.draining = True
+        for channel in list(self._open):
+            if channel.requests:
+                channel.persistent = False
+            else:
+                channel.loseConnection()
+        return self._emptied()
+
+    def abort(self) -> Deferred[None]:
+        """Cut off all that is left; fires when they are gone."""
+        self.draining = True
+        for channel in list(self._open):
+            cast(ITCPTransport, channel.transport).abortConnection()
+        return self._emptied()
+
+    def _emptied(self) -> Deferred[None]:
+        waiter: Deferred[None] = Deferred(self._waiters.remove)
+        self._waiters.append(waiter)
+        self._tell()
+        return waiter
+
+    def _tell(self) -> None:
+        if not self._open:
+            waiters, self._waiters[:] = list(self._waiters), []
+            for waiter in waiters:
+                waiter.callback(None)
+
+    def _opened(self, channel: HTTPChannel) -> None:
+        self._open.add(channel)
+        if self.draining:
+            channel.loseConnection()
+
+    def _lost(self, channel: HTTPChannel) -> None:
+        self._open.discard(channel)
+        self._tell()
+
+
+class _KnownChannel(HTTPChannel):
+    """Tells its ``Connections`` when it begins and ends."""
+
+    connections: Connections
+
+    def connectionMade(self) -> None:
+        super().connectionMade()  # type: ignore[no-untyped-call]  # so it is in Twisted
+        self.connections._opened(self)
+
+    def connectionLost(self, reason: failure.Failure = connectionDone) -> None:
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]  # so it is in Twisted
+        self.connections._lost(self)
+
+    def checkPersistence(self, request: Request, version: bytes) -> bool:
+        if self.connections.draining:
+            request.responseHeaders.setRawHeaders(b"Connection", [b"close"])
+            return False
+        persistent: bool = super().checkPersistence(  # type: ignore[no-untyped-call]  # so it is in Twisted
+            request, version
+        )
+        return persistent

@@ -1,0 +1,229 @@
+"""Where the sites listen, judged before anything does.
+
+A Twisted endpoint string says it in many ways, and shows whether it works only by listening. Here an
+endpoint is asked to listen on a reactor that merely notes the address, so that a wrong string, a port in
+use and a management site that the network could reach are found out while nothing has been opened yet.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import stat
+from contextlib import suppress
+from typing import Any, NoReturn
+
+from attrs import define, field, frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.protocol import ServerFactory
+from twisted.python.failure import Failure
+
+from txglancecache.errors import ConfigurationError
+
+#: The endpoints that can be asked where they would listen without doing anything else. A plugin's kind
+#: of endpoint may do whatever it likes; it is only known to work when it listens.
+_KNOWN = frozenset({"tcp", "tcp6", "ssl", "tls", "unix", "systemd", "haproxy"})
+
+
+@frozen
+class Inet:
+    """A TCP port; an empty host is every address."""
+
+    host: str
+    port: int
+
+    @property
+    def _family(self) -> socket.AddressFamily:
+        return socket.AF_INET6 if ":" in self.host else socket.AF_INET
+
+    def is_private(self) -> bool:
+        """Whether only this machine can connect to it."""
+        if not self.host:
+            return False
+        try:
+            found = socket.getaddrinfo(self.host, None, family=self._family)
+        except OSError:
+            return False
+        return all(_is_loopback(str(address[0])) for *_, address in found)
+
+    def try_to_bind(self) -> None:
+        """Raise OSError where listening would."""
+        if self.port != 0:
+            with socket.socket(self._family) as probe:
+                # As Twisted does it: a listening socket is in the way, a connection that lingers is not.
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((self.host, self.port))
+
+
+@frozen
+class Unix:
+    """A socket in the file system, or an abstract one."""
+
+    path: str
+    locked: bool
+
+    def is_private(self) -> bool:
+        """Whether only this machine can connect to it."""
+        return True
+
+    def try_to_bind(self) -> None:
+        """Raise OSError where listening would."""
+        if self.path.startswith("\0"):
+            return
+        folder = os.path.dirname(os.path.abspath(self.path))
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise OSError(f"{folder} is not a directory that can be written to")
+        if os.path.lexists(self.path) and not self._is_stale():
+            raise OSError("Address already in use")
+
+    def _is_stale(self) -> bool:
+        """Whether Twisted is going to clear it away: a socket whose process left only its lock behind.
+
+        Twisted's own test of the lock takes it away, and with it the reason to clear the socket away.
+        """
+        if not self.locked or not stat.S_ISSOCK(os.lstat(self.path).st_mode):
+            return False
+        try:
+            os.kill(int(os.readlink(self.path + ".lock")), 0)
+        except ProcessLookupError:
+            return True
+        except (OSError, ValueError):
+            return False
+        return False
+
+
+@frozen
+class Inherited:
+    """A listening socket that the process was started with."""
+
+    name: Any = field(repr=False)
+    family: int
+
+    def is_private(self) -> bool:
+        """Whether only this machine can connect to it."""
+        return self.family == socket.AF_UNIX or _is_loopback(self.name[0])
+
+    def try_to_bind(self) -> None:
+        """It is bound already."""
+
+
+Place = Inet | Unix | Inherited
+
+
+@frozen
+class Listener:
+    """A way to listen. ``place`` is None where it cannot be told beforehand."""
+
+    description: str
+    endpoint: IStreamServerEndpoint
+    place: Place | None
+
+    def refuse_if_in_use(self) -> None:
+        """:raises ConfigurationError: this is not going to work."""
+        if self.place is None:
+            return
+        try:
+            self.place.try_to_bind()
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise ConfigurationError(f"cannot listen on {self.description}: {reason}") from None
+
+    def refuse_if_public(self) -> None:
+        """:raises ConfigurationError: somebody beyond this machine could connect, or that is not certain."""
+        if self.place is None or not self.place.is_private():
+            raise ConfigurationError(
+                f"the management site may not listen on {self.description}: it asks nobody for a password, "
+                "so it needs a loopback address, such as tcp:9394:interface=127.0.0.1, or a unix socket"
+            )
+
+    def refuse_to_share(self, other: Listener) -> None:
+        """:raises ConfigurationError: both want the same port."""
+        here, there = self.place, other.place
+        if isinstance(here, Inet) and isinstance(there, Inet):
+            shared = here.port == there.port != 0 and (here.host == there.host or _is_any(here, there))
+        else:
+            shared = here is not None and here == there
+        if shared:
+            raise ConfigurationError(f"cannot listen on {self.description} and {other.description} at once")
+
+
+def listener(reactor: Any, description: str) -> Listener:
+    """What an endpoint string means.
+
+    :raises ConfigurationError: nothing that could be listened on.
+    """
+    try:
+        endpoint = _endpoint(reactor, description)
+        return Listener(description, endpoint, _place(description))
+    except Exception as error:  # whatever an endpoint's parser makes of a wrong argument
+        raise ConfigurationError(f"cannot listen on {description!r}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    # A TypeError names the parser's function, which is nothing to the operator.
+    return text.partition("() ")[2] or text if isinstance(error, TypeError) else text
+
+
+def _endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
+    endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
+    return endpoint
+
+
+def _place(description: str) -> Place | None:
+    if description.partition(":")[0].lower() not in _KNOWN:
+        return None
+    surveyor = _Surveyor()
+    listening: Deferred[Any] = _endpoint(surveyor, description).listen(ServerFactory())
+    failures: list[Failure] = []
+    listening.addErrback(lambda failure: failures.append(failure) if not failure.check(_Surveyed) else None)
+    if failures:
+        failures[0].raiseException()
+    return surveyor.place
+
+
+@define(eq=False)
+class _Surveyor:
+    """A reactor that notes where it is asked to listen and listens nowhere."""
+
+    place: Place | None = None
+
+    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> NoReturn:
+        self.place = Inet(interface, port)
+        raise _Surveyed
+
+    def listenSSL(
+        self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = ""
+    ) -> NoReturn:
+        contextFactory.getContext()  # which fails when key and certificate do not fit
+        self.place = Inet(interface, port)
+        raise _Surveyed
+
+    def listenUNIX(
+        self, address: str, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: bool = False
+    ) -> NoReturn:
+        self.place = Unix(address, bool(wantPID))
+        raise _Surveyed
+
+    def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> NoReturn:
+        with socket.socket(addressFamily, socket.SOCK_STREAM, fileno=os.dup(fileDescriptor)) as inherited:
+            self.place = Inherited(inherited.getsockname(), addressFamily)
+        raise _Surveyed
+
+
+class _Surveyed(Exception):
+    """The endpoint is told that it does not listen, so that it keeps what it would listen with."""
+
+
+def _is_loopback(address: str) -> bool:
+    with suppress(ValueError):
+        ip = ipaddress.ip_address(address.partition("%")[0])
+        return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
+    return False
+
+
+def _is_any(*places: Inet) -> bool:
+    return any(place.host in ("", "0.0.0.0", "::") for place in places)  # noqa: S104 (compared, not bound to)

@@ -1,0 +1,133 @@
+"""One node as a service: how it begins to listen, and how it ends.
+
+It ends in this order: no new connection; what is being answered may be finished within the grace period;
+what is left is cut off; then everything beneath is closed, so that the index is on disk. Knows nothing
+of what its sites do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from attrs import define, field
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IReactorTime
+from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from txglancecache.draining import Connections
+from txglancecache.errors import ConfigurationError
+from txglancecache.listening import Listener
+
+_log = Logger()
+
+#: How long connections that were cut off may take to be gone, in seconds.
+_LAST_WORDS = 5.0
+
+
+@define(eq=False, slots=False)
+class Node(Service):
+    """Two sites and what is beneath them.
+
+    :param sites: where to listen, and for what.
+    :param begin: called, and may block, when the process has become what it stays (forked, privileges
+        shed), before any request is answered.
+    :param end: closes all that the sites stand on.
+    :param failed: called with one line when an endpoint turns out not to work only after a while.
+    """
+
+    _clock: IReactorTime
+    _sites: Sequence[tuple[Listener, ServerFactory]]
+    _connections: Connections
+    _grace: float
+    _begin: Callable[[], None]
+    _end: Callable[[], Awaitable[None]]
+    _failed: Callable[[str], None]
+    _ports: list[Deferred[IListeningPort | None]] = field(factory=list, init=False)
+    _patience: Deferred[None] | None = field(default=None, init=False)
+    _stopping: bool = field(default=False, init=False)
+    _hurried: bool = field(default=False, init=False)
+
+    def privilegedStartService(self) -> None:
+        """Listen, while this may still be a port below 1024."""
+        super().privilegedStartService()  # type: ignore[no-untyped-call]  # so it is in Twisted
+        for listener, factory in self._sites:
+            self._listen(listener, factory)
+
+    def startService(self) -> None:
+        super().startService()  # type: ignore[no-untyped-call]  # so it is in Twisted
+        if not self._ports:
+            self.privilegedStartService()
+        self._begin()
+
+    def stopService(self) -> Deferred[None]:
+        """Fires when all is over."""
+        super().stopService()  # type: ignore[no-untyped-call]  # so it is in Twisted
+        self._stopping = True
+        return Deferred.fromCoroutine(self._stop())
+
+    def hurry(self) -> None:
+        """Wait for nobody: end the grace period, or do without it."""
+        self._hurried = True
+        if self._patience is not None:
+            self._patience.cancel()
+
+    def _listen(self, listener: Listener, factory: ServerFactory) -> None:
+        failures: list[Failure] = []
+        listening: Deferred[Any] = maybeDeferred(listener.endpoint.listen, factory)
+        listening.addErrback(failures.append)
+        if failures:
+            raise ConfigurationError(_reason(listener, failures[0]))
+        self._ports.append(listening)
+        listening.addCallback(self._listening, listener, failures)
+
+    def _listening(
+        self, port: IListeningPort | None, listener: Listener, failures: list[Failure]
+    ) -> IListeningPort | None:
+        if port is not None:
+            _log.info("Listening on {address}", address=port.getHost(), description=listener.description)
+        elif not (self._stopping and failures[0].check(CancelledError)):
+            self._failed(_reason(listener, failures[0]))
+        return port
+
+    async def _stop(self) -> None:
+        for listening in self._ports:
+            await self._stop_listening(listening)
+        drained = self._patience = self._connections.drain()
+        if not drained.called:
+            grace = 0.0 if self._hurried else self._grace
+            left = len(self._connections)
+            _log.info("{count} connections have {grace} s to finish", count=left, grace=grace)
+            drained.addTimeout(grace, self._clock)
+        try:
+            await drained
+        except (CancelledError, TimeoutError):
+            _log.warn("{count} connections are cut off", count=len(self._connections))
+        await self._cut_off()
+        await self._end()
+
+    async def _cut_off(self) -> None:
+        gone = self._connections.abort().addTimeout(_LAST_WORDS, self._clock)
+        try:
+            await gone
+        except TimeoutError:
+            _log.warn("{count} connections would not go", count=len(self._connections))
+
+    async def _stop_listening(self, listening: Deferred[IListeningPort | None]) -> None:
+        if not listening.called:
+            listening.cancel()
+        port = await listening
+        if port is not None:
+            await maybeDeferred(port.stopListening)
+
+
+def _reason(listener: Listener, failure: Failure) -> str:
+    error = failure.value
+    if isinstance(error, CannotListenError):
+        error = error.socketError
+    reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+    return f"cannot listen on {listener.description}: {reason}"
