@@ -29,18 +29,21 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 @frozen(eq=False)
 class Service:
-    """One running program and its log."""
+    """One running program, and its log if it does not write to this program's output."""
 
     name: str
     popen: "subprocess.Popen[bytes]"
-    log: Path
+    log: Path | None
 
     @property
     def pid(self) -> int:
         return self.popen.pid
 
+    def logged(self) -> str:
+        return self.log.read_text(errors="replace") if self.log else ""
+
     def tail(self, lines: int = 30) -> str:
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        return "\n".join(self.logged().splitlines()[-lines:])
 
     def signal_group(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -72,16 +75,16 @@ def answers(url: str) -> bool:
 
 
 def start(
-    name: str, command: Sequence[str | Path], log: Path, *, env: Mapping[str, str], cwd: Path
+    name: str, command: Sequence[str | Path], log: Path | None, *, env: Mapping[str, str], cwd: Path
 ) -> Service:
-    """Start `command`. To be called from the main thread: the kernel ties the child to the thread that starts
-    it."""
-    with log.open("ab") as output:
+    """Start `command`, writing to `log` or, without one, where this program writes. To be called from the
+    main thread: the kernel ties the child to the thread that starts it."""
+    with log.open("ab") if log else contextlib.nullcontext() as output:
         popen = subprocess.Popen(
             ["setpriv", "--pdeathsig", "TERM", *map(str, command)],
             stdin=subprocess.DEVNULL,
             stdout=output,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.STDOUT if log else None,
             start_new_session=True,
             env=env,
             cwd=cwd,

@@ -16,7 +16,12 @@ from tests.cloud.ports import free_port
 from tests.cloud.processes import Service, answers, environment, start, stop
 
 _TROUBLE = re.compile(r"Traceback|Unhandled|CRITICAL|\[.*#(?:error|critical)\]", re.MULTILINE)
-TWISTD = Path(sys.executable).with_name("twistd")
+
+
+def glancecache(**options: object) -> list[str | Path]:
+    """The command that runs a node in the foreground."""
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    return [Path(sys.executable).with_name("twistd"), "--nodaemon", "--pidfile=", "glancecache", *flags]
 
 
 class ProxyMisbehaved(Exception):
@@ -58,16 +63,14 @@ class Proxy:
 
     def start(self) -> None:
         self._starts += 1
-        settings = {
-            "origin": self.origin,
-            "listen": f"tcp:{self.port}:interface=127.0.0.1",
-            "manage": f"tcp:{self.manage_port}:interface=127.0.0.1",
-            "cache-dir": self.cache_dir,
-            **{name.replace("_", "-"): value for name, value in self.options.items()},
-        }
-        flags = [f"--{name}={value}" for name, value in settings.items()]
+        command = glancecache(
+            origin=self.origin,
+            listen=f"tcp:{self.port}:interface=127.0.0.1",
+            manage=f"tcp:{self.manage_port}:interface=127.0.0.1",
+            cache_dir=self.cache_dir,
+            **self.options,
+        )
         log = self.logs / f"{self.directory.name}-{self._starts}.log"
-        command: list[str | Path] = [TWISTD, "--nodaemon", "--pidfile=", "glancecache", *flags]
         self._service = start("proxy", command, log, env=environment(), cwd=self.directory)
         self._service.until(lambda: answers(f"{self.manage_url}/cache"), "an answer", seconds=20)
 
@@ -99,7 +102,7 @@ class Proxy:
 
     @staticmethod
     def check_log(service: Service) -> None:
-        text = service.log.read_text(errors="replace")
+        text = service.logged()
         if found := _TROUBLE.search(text):
             raise ProxyMisbehaved(f"in the proxy's log:\n{text[max(0, found.start() - 500) :][:4000]}")
 

@@ -1,0 +1,68 @@
+# Everything that one does with a checkout. It needs make, git and Python 3.11 or later; the rest is fetched.
+
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_OPTIONS ?=
+# `make run`: the Glance to stand in front of (empty: one of its own, with an image in it), the two sites' ports, where
+# to keep images, and more options of `twistd glancecache`
+ORIGIN ?=
+LISTEN ?= 9393
+MANAGE ?= 9394
+CACHE_DIR ?=
+OPTIONS ?=
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+
+.PHONY: help run test lint unit integration sample constraints venv debian-run debian-test clean
+
+help:  ## say what there is to make
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+	@echo "  Variables: PYTHON ORIGIN LISTEN MANAGE CACHE_DIR OPTIONS VENV PYTEST_OPTIONS"
+
+run: debian-run $(STAMP)  ## start the proxy: ORIGIN=http://glance:9292, or without it in front of a Glance of its own
+	@exec $(BIN)/python -m tests.cloud.demo --origin '$(ORIGIN)' --listen $(LISTEN) --manage $(MANAGE) \
+	    --cache-dir '$(CACHE_DIR)' --options '$(OPTIONS)'
+
+test: debian-test lint unit integration  ## all the checks and all the tests
+
+lint: $(STAMP)  ## style, types, layers, generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict txglancecache tests/cloud tests/integration
+	$(BIN)/lint-imports
+	$(BIN)/oslo-config-generator --config-file etc/oslo-config-generator/txglancecache.conf \
+	    --output-file $(VENV)/sample.conf
+	diff -u etc/txglancecache.conf.sample $(VENV)/sample.conf
+
+unit: $(STAMP)  ## the unit tests
+	$(BIN)/pytest -q --timeout=120 $(PYTEST_OPTIONS) tests/unit
+
+integration: debian-test $(STAMP)  ## the tests on a real Keystone, Glance and Swift
+	$(BIN)/pytest -q --timeout=180 --durations=10 $(PYTEST_OPTIONS) tests/integration
+
+sample: $(STAMP)  ## write etc/txglancecache.conf.sample anew
+	$(BIN)/oslo-config-generator --config-file etc/oslo-config-generator/txglancecache.conf
+
+constraints: debian-run  ## resolve every dependency anew and pin what comes out
+	requirements/resolve $(PYTHON)
+
+venv: $(STAMP)  ## the virtual environment with the package in it
+
+clean:  ## remove what was made here
+	rm -rf $(VENV) .cloud build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
+
+# compat: the default kind of editable install does not show the twistd plugin to Twisted
+$(STAMP): setup.py pyproject.toml constraints.txt requirements/test.txt | debian-run
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -r requirements/test.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt \
+	    --no-build-isolation --config-settings editable_mode=compat -e .
+	$(BIN)/twistd --help > /dev/null
+	touch $@
+
+debian-run debian-test: debian-%:
+	@requirements/debian $* $(PYTHON)
