@@ -13,20 +13,21 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import connectionDone
 from twisted.python import failure
-from twisted.web.http import HTTPChannel, Request
+from twisted.web.http import HTTPChannel, HTTPFactory, Request
 
 
 @define(eq=False)
 class Connections:
-    """Every open connection of the sites whose channels are made by :meth:`channel`."""
+    """Every open connection of the sites that are watched."""
 
     _open: set[HTTPChannel] = field(factory=set, init=False)
     _waiters: list[Deferred[None]] = field(factory=list, init=False)
     draining: bool = field(default=False, init=False)
 
-    def channel(self, base: type[HTTPChannel] = HTTPChannel) -> type[HTTPChannel]:
-        """A channel like ``base`` whose connections are known here; for a site's ``protocol``."""
-        return cast(type[HTTPChannel], type(base.__name__, (_KnownChannel, base), {"connections": self}))
+    def watch(self, site: HTTPFactory, base: type[HTTPChannel] = HTTPChannel) -> None:
+        """Know the connections of ``site``, whose protocol is ``base``, from now on."""
+        known = type(base.__name__, (_KnownChannel, base), {"connections": self})
+        site.protocol = known  # type: ignore[method-assign,assignment]  # a site's protocol is meant to be set
 
     def __len__(self) -> int:
         return len(self._open)

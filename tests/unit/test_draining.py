@@ -1,0 +1,189 @@
+"""How the connections of a site come to an end."""
+
+from __future__ import annotations
+
+from attrs import define, field
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request, Site
+
+from txglancecache.draining import Connections
+
+GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+class Slow(Resource):
+    """Answers when the test says so."""
+
+    isLeaf = True
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # so it is in Twisted
+        self.requests: list[Request] = []
+
+    def render_GET(self, request: Request) -> int:
+        self.requests.append(request)
+        return NOT_DONE_YET
+
+    def answer(self) -> None:
+        request = self.requests.pop(0)
+        request.setHeader(b"Content-Length", b"2")
+        request.write(b"ok")
+        request.finish()
+
+
+@define(eq=False)
+class Client:
+    """One connection to a site; closes its end when the site closes its own."""
+
+    channel: HTTPChannel
+    transport: StringTransport = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.transport = StringTransport(peerAddress=IPv4Address("TCP", "127.0.0.1", 4711))
+        self.channel.makeConnection(self.transport)
+
+    @property
+    def closing(self) -> bool:
+        return self.transport.disconnecting or self.transport.disconnected
+
+    def gone(self) -> None:
+        self.channel.connectionLost(Failure(ConnectionDone()))
+
+
+@define(eq=False)
+class Server:
+    """A site whose connections are known."""
+
+    resource: Slow = field(factory=Slow)
+    connections: Connections = field(factory=Connections)
+    site: Site = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.site = Site(self.resource, reactor=Clock())
+        self.connections.watch(self.site)
+
+    def connect(self, sent: bytes = b"") -> Client:
+        channel = self.site.buildProtocol(None)
+        assert isinstance(channel, HTTPChannel)
+        client = Client(channel)
+        channel.dataReceived(sent)
+        return client
+
+
+def test_nothing_open() -> None:
+    """Without connections there is nothing to wait for."""
+    connections = Connections()
+    assert connections.drain().called
+    assert connections.abort().called
+
+
+def test_connections_are_counted() -> None:
+    """A connection is known from its beginning to its end."""
+    server = Server()
+    one, other = server.connect(), server.connect(GET)
+    assert len(server.connections) == 2
+    one.gone()
+    other.gone()
+    assert len(server.connections) == 0
+
+
+def test_idle_connections_are_closed() -> None:
+    """A connection without a request, and one between two requests, are closed at once."""
+    server = Server()
+    fresh, kept = server.connect(), server.connect(GET)
+    server.resource.answer()
+    assert not kept.closing
+    drained = server.connections.drain()
+    assert fresh.closing
+    assert kept.closing
+    assert not drained.called
+    fresh.gone()
+    kept.gone()
+    assert drained.called
+
+
+def test_an_answer_is_finished() -> None:
+    """A request that is being answered is answered to its end, and then the connection closes."""
+    server = Server()
+    client = server.connect(GET)
+    drained = server.connections.drain()
+    assert not client.closing
+    server.resource.answer()
+    assert client.transport.value().endswith(b"\r\n\r\nok")
+    assert client.closing
+    assert not drained.called
+    client.gone()
+    assert drained.called
+
+
+def test_no_further_request() -> None:
+    """What the client sends after its last answer is not answered any more."""
+    server = Server()
+    client = server.connect(GET + GET)
+    server.connections.drain()
+    server.resource.answer()
+    assert client.closing
+    assert server.resource.requests == []
+
+
+def test_a_request_that_arrives_late() -> None:
+    """A request whose head was on its way is answered, and told that the connection closes."""
+    server = Server()
+    client = server.connect(GET[:20])
+    server.connections.drain()
+    client.channel.dataReceived(GET[20:])
+    server.resource.answer()
+    assert b"\r\nConnection: close\r\n" in client.transport.value()
+    assert client.closing
+
+
+def test_a_connection_that_arrives_late() -> None:
+    """A connection that was accepted in the last moment is closed."""
+    server = Server()
+    server.connections.drain()
+    assert server.connect().closing
+
+
+def test_cut_off() -> None:
+    """Who is left can be cut off."""
+    server = Server()
+    client = server.connect(GET)
+    gone = server.connections.abort()
+    assert client.transport.disconnected
+    assert not gone.called
+    client.gone()
+    assert gone.called
+
+
+def test_giving_up_waiting() -> None:
+    """Who stops waiting disturbs nobody else that waits."""
+    server = Server()
+    client = server.connect(GET)
+    impatient, patient = server.connections.drain(), server.connections.drain()
+    impatient.addErrback(lambda _: None)
+    impatient.cancel()
+    client.gone()
+    assert patient.called
+
+
+def test_bases() -> None:
+    """A site's own kind of channel stays what it is."""
+
+    class Own(HTTPChannel):
+        """A channel that closes after each answer."""
+
+        def checkPersistence(self, request: object, version: bytes) -> bool:
+            return False
+
+    server = Server()
+    server.connections.watch(server.site, Own)
+    client = server.connect(GET)
+    assert isinstance(client.channel, Own)
+    server.resource.answer()
+    assert client.closing
