@@ -50,6 +50,24 @@ class OriginBusy(OriginError):
 
 
 @define(eq=False)
+class SourceRefused(GlanceCacheError):
+    """The origin does not give these bytes to the client on whose behalf they were asked for."""
+
+    status: int
+
+    def __str__(self) -> str:
+        return f"the origin answered {self.status}"
+
+
+class RangesUnsupported(GlanceCacheError):
+    """The origin cannot send a part of this body; it has to be taken from the start."""
+
+
+class ImageChanged(GlanceCacheError):
+    """The origin's body is no longer the one that was described."""
+
+
+@define(eq=False)
 class RequestBodyBroken(GlanceCacheError):
     """The client went away, or broke its framing, before its request body was whole."""
 
@@ -64,13 +82,24 @@ class StoreError(GlanceCacheError):
 
 
 @define(eq=False)
+class StoreUnusable(StoreError):
+    """The cache directory cannot be created, entered or written."""
+
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"cannot use cache directory {self.path}: {self.reason}"
+
+
+@define(eq=False)
 class DirectoryLocked(StoreError):
     """Another process owns the cache directory."""
 
     path: str
 
     def __str__(self) -> str:
-        return f"{self.path} is in use by another process"
+        return f"cache directory {self.path} is in use by another process"
 
 
 @define(eq=False)
@@ -107,3 +136,17 @@ class DigestMismatch(GlanceCacheError):
 
 class EntryDropped(GlanceCacheError):
     """The entry left the cache while a reader was waiting for bytes that will not come."""
+
+
+class ClientGone(GlanceCacheError):
+    """The client closed its connection before its response was whole."""
+
+
+@define(eq=False)
+class ClientStalled(GlanceCacheError):
+    """The client took nothing for so many seconds."""
+
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"the client took nothing for {self.seconds:g} s"

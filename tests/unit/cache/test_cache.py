@@ -1,0 +1,309 @@
+"""The cache as its users see it: readers, fills, limits and restarts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.unit.cache.world import Origin, World, drain, failure_of, result
+from txglancecache.cache.reader import HELD_BACK
+from txglancecache.errors import (
+    DigestMismatch,
+    EntryDropped,
+    FillFailed,
+    NoRoom,
+    OriginUnreachable,
+)
+
+MIB = 1 << 20
+BODY = os.urandom(4 * MIB + 12345)
+
+
+@pytest.fixture()
+def world(tmp_path: Path) -> World:
+    return World(tmp_path / "cache")
+
+
+@pytest.fixture()
+def origin() -> Origin:
+    return Origin(BODY)
+
+
+def test_a_miss_streams_from_the_first_byte_and_a_hit_asks_nobody(world: World, origin: Origin) -> None:
+    """What has arrived can be read at once; when it is complete the origin is not asked again."""
+    reader = world.read(origin)
+    origin.last.give(100_000)
+    assert drain(reader) == BODY[:100_000]
+    origin.last.give()
+    assert drain(reader) == BODY[100_000:]
+    reader.close()
+    again = world.read(origin)
+    assert drain(again) == BODY
+    assert len(origin.sent) == 1
+    assert world.cache.status().counters["bytes_from_origin"] == len(BODY)
+
+
+def test_any_number_of_readers_share_one_transfer(world: World, origin: Origin) -> None:
+    """Readers that come before, during and after get the same body from one transfer."""
+    early = [world.read(origin) for _ in range(8)]
+    origin.last.give(MIB)
+    slow, *fast = early + [world.read(origin) for _ in range(8)]
+    assert all(drain(reader) == BODY[:MIB] for reader in fast)
+    origin.last.give()
+    assert all(drain(reader) == BODY[MIB:] for reader in fast)
+    assert drain(slow) == BODY
+    assert origin.asked == [("alice", 0, len(BODY))]
+
+
+def test_the_last_block_of_a_whole_body_waits_for_the_digest(tmp_path: Path, origin: Origin) -> None:
+    """A body that does not match is never completed, nor kept; a part of it is not held back."""
+    world = World(tmp_path / "cache")
+    image = origin.image(digest="00" * 64)
+    whole = world.read(origin, image=image)
+    part = world.read(origin, len(BODY) - 10, len(BODY), image=image)
+    origin.sent[0].give(len(BODY) - 11)
+    assert len(drain(whole)) == len(BODY) - HELD_BACK
+    for transmission in origin.sent:
+        transmission.give()
+    with pytest.raises(DigestMismatch):
+        whole.available()
+    with pytest.raises(DigestMismatch):
+        part.available()
+    assert isinstance(failure_of(whole.wait()), DigestMismatch)
+    assert world.cache.find("image-1") is None
+    assert world.cache.status().counters["verification_failures"] == 1
+    assert [event.kind for event in world.cache.events] == ["verification-failed"]
+    assert len(list(world.directory.quarantine_path.iterdir())) == 1
+    assert list(world.directory.bodies()) == []
+
+
+def test_a_reader_that_leaves_cancels_nothing(world: World, origin: Origin) -> None:
+    """The transfer goes on to the end when everybody has left."""
+    world.read(origin).close()
+    origin.last.give()
+    assert world.cache.entry("image-1").complete
+
+
+def test_an_unwanted_fill_stops_where_that_is_asked_for(tmp_path: Path, origin: Origin) -> None:
+    """With ``finish`` off the transfer ends with its last reader, and what came is kept."""
+    world = World(tmp_path / "cache", finish=False)
+    reader = world.read(origin)
+    origin.last.give(MIB)
+    reader.close()
+    assert origin.last.over
+    status = world.cache.entry("image-1")
+    assert (status.bytes_on_disk, status.filling) == (MIB, False)
+    again = world.read(origin)
+    assert origin.asked[-1] == ("alice", MIB, len(BODY))
+    origin.last.give()
+    assert drain(again) == BODY
+
+
+def test_a_range_ahead_is_fetched_where_it_is(world: World, origin: Origin) -> None:
+    """A range far ahead of the running transfer gets a transfer of its own, and is not fetched twice."""
+    big = Origin(os.urandom(24 * MIB))
+    whole = world.read(big)
+    big.sent[0].give(MIB)
+    ahead = world.read(big, 16 * MIB, 16 * MIB + 100)
+    assert big.asked[-1] == ("alice", 16 * MIB, 17 * MIB)
+    big.sent[1].give()
+    assert drain(ahead) == big.body[16 * MIB : 16 * MIB + 100]
+    big.sent[0].give()
+    assert big.asked[-1] == ("alice", 17 * MIB, 24 * MIB)
+    big.sent[2].give()
+    assert drain(whole) == big.body
+    assert world.cache.status().counters["bytes_from_origin"] == 24 * MIB
+
+
+def test_a_cold_range_fetches_little_more_than_itself(world: World, origin: Origin) -> None:
+    """A range of an image that nobody wanted whole is rounded up, not completed."""
+    part = world.read(origin, 2 * MIB + 10, 2 * MIB + 20)
+    assert origin.asked == [("alice", 2 * MIB + 10, 3 * MIB)]
+    origin.last.give()
+    assert drain(part) == BODY[2 * MIB + 10 : 2 * MIB + 20]
+    part.close()
+    assert not world.cache.entry("image-1").filling
+    again = world.read(origin, 2 * MIB + 15, 3 * MIB)
+    assert len(drain(again)) == MIB - 15
+    assert len(origin.asked) == 1
+
+
+def test_an_origin_without_ranges_serves_them_from_one_transfer(world: World) -> None:
+    """A range of a body that can only be had whole waits for the transfer from the start."""
+    origin = Origin(BODY, ranged=False)
+    part = world.read(origin, 2 * MIB, 3 * MIB)
+    assert origin.asked == [("alice", 2 * MIB, 3 * MIB), ("alice", 0, len(BODY))]
+    origin.last.give(2 * MIB + 7)
+    assert drain(part) == BODY[2 * MIB : 2 * MIB + 7]
+    origin.last.give()
+    assert drain(part) == BODY[2 * MIB + 7 : 3 * MIB]
+    assert world.cache.entry("image-1").complete
+
+
+@pytest.mark.parametrize("ranged", [True, False])
+def test_a_broken_transfer_is_resumed_without_the_readers_noticing(world: World, ranged: bool) -> None:
+    """It goes on at the break where the origin has ranges, else it reads past what is there."""
+    origin = Origin(BODY, ranged=ranged)
+    reader = world.read(origin)
+    origin.last.give(MIB)
+    origin.last.break_off()
+    world.clock.pump([0.1] * 20)
+    assert origin.asked[1] == ("alice", MIB, len(BODY))
+    assert origin.asked[-1][1] == (MIB if ranged else 0)
+    origin.last.give()
+    assert drain(reader) == BODY
+    assert world.cache.status().counters["bytes_from_origin"] == len(BODY)
+
+
+def test_retries_are_bounded(world: World, origin: Origin) -> None:
+    """An origin that is gone for good fails those who wait, after as many tries as are configured."""
+    origin.fails = [OriginUnreachable("refused") for _ in range(10)]
+    reader = world.read(origin)
+    waiting = reader.wait()
+    world.clock.pump([0.1] * 200)
+    assert isinstance(failure_of(waiting), FillFailed)
+    assert len(origin.asked) == 1 + 3
+    assert not world.cache.entry("image-1").filling
+    origin.fails.clear()
+    again = world.read(origin)
+    origin.last.give()
+    assert drain(again) == BODY
+
+
+def test_when_one_clients_permission_ends_anothers_serves(world: World, origin: Origin) -> None:
+    """A resume that the origin refuses to one client is asked for with the next one's fields."""
+    reader = world.read(origin, who="alice")
+    other = world.read(origin, who="carol")
+    origin.last.give(MIB)
+    origin.refuse["carol"] = 401
+    origin.last.break_off()
+    world.clock.pump([0.1] * 20)
+    assert [who for who, _, _ in origin.asked] == ["alice", "carol", "alice"]
+    origin.last.give()
+    assert drain(reader) == drain(other) == BODY
+
+
+def test_when_no_permission_is_left_readers_are_told(world: World, origin: Origin) -> None:
+    """With every client refused there is nobody to ask for: those who wait fail, what came is kept."""
+    reader = world.read(origin)
+    origin.last.give(MIB)
+    origin.refuse["alice"] = 403
+    origin.last.break_off()
+    world.clock.pump([0.1] * 20)
+    assert drain(reader) == BODY[:MIB]
+    assert isinstance(failure_of(reader.wait()), FillFailed)
+    assert world.cache.entry("image-1").bytes_on_disk == MIB
+
+
+def test_the_coldest_go_and_what_is_read_stays(tmp_path: Path) -> None:
+    """Room is made by evicting what nobody uses; what is being read or filled is never taken."""
+    world = World(tmp_path / "cache", max_size=10 * MIB)
+    origins = [Origin(os.urandom(4 * MIB)) for _ in range(4)]
+    first = world.read(origins[0], image=origins[0].image("image-0"))
+    origins[0].last.give()
+    second = world.read(origins[1], image=origins[1].image("image-1"))
+    origins[1].last.give()
+    second.close()
+    third = world.read(origins[2], image=origins[2].image("image-2"))
+    assert world.cache.find("image-1") is None
+    assert drain(first) == origins[0].body
+    with pytest.raises(NoRoom):
+        world.read(origins[3], image=origins[3].image("image-3"))
+    origins[2].last.give()
+    assert drain(third) == origins[2].body
+    status = world.cache.status()
+    assert (status.bytes_on_disk, status.counters["evictions"]) == (8 * MIB, 1)
+    assert {file.size for file in world.directory.bodies()} == {4 * MIB}
+
+
+def test_nothing_is_evicted_for_what_cannot_fit(tmp_path: Path) -> None:
+    """A body larger than the cache flushes nothing."""
+    world = World(tmp_path / "cache", max_size=6 * MIB)
+    small, large = Origin(os.urandom(MIB)), Origin(os.urandom(7 * MIB))
+    world.read(small, image=small.image("small")).close()
+    small.last.give()
+    with pytest.raises(NoRoom):
+        world.read(large, image=large.image("large"))
+    assert world.cache.entry("small").complete
+    assert world.cache.status().reserved == 0
+
+
+def test_a_purged_body_is_found_by_nobody_and_read_to_the_end(world: World, origin: Origin) -> None:
+    """Purging takes effect at once for newcomers; running downloads, and the room they take, go on."""
+    reader = world.read(origin)
+    origin.last.give(MIB)
+    assert result(world.cache.purge("image-1")) is True
+    assert world.cache.find("image-1") is None
+    assert list(world.directory.bodies()) == []
+    assert world.cache.status().bytes_on_disk == MIB
+    origin.last.give()
+    assert drain(reader) == BODY
+    reader.close()
+    assert world.cache.status().bytes_on_disk == world.cache.status().reserved == 0
+    assert result(world.cache.purge("image-1")) is False
+
+
+def test_another_body_under_the_same_id_is_never_mixed_up(world: World, origin: Origin) -> None:
+    """A new digest begins a new entry; readers of the old body get no byte of the new one."""
+    old = world.read(origin)
+    origin.last.give(MIB)
+    other = Origin(os.urandom(len(BODY)))
+    new = world.read(other)
+    assert origin.last.over
+    assert drain(old) == BODY[:MIB]
+    assert isinstance(failure_of(old.wait()), EntryDropped)
+    other.last.give()
+    assert drain(new) == other.body
+
+
+def test_a_restart_keeps_entries_and_partial_extents(world: World, origin: Origin) -> None:
+    """What came before the end is not fetched again after the next start."""
+    reader = world.read(origin)
+    origin.last.give(MIB)
+    reader.close()
+    world = world.restart()
+    status = world.cache.entry("image-1")
+    assert (status.bytes_on_disk, status.hits, status.complete) == (MIB, 1, False)
+    reader = world.read(origin)
+    assert origin.asked[-1] == ("alice", MIB, len(BODY))
+    origin.last.give()
+    assert drain(reader) == BODY
+    reader.close()
+    world = world.restart()
+    assert world.cache.entry("image-1").complete
+    assert drain(world.read(origin)) == BODY
+
+
+def test_without_its_index_the_cache_keeps_what_verifies(world: World, origin: Origin) -> None:
+    """A lost index is rebuilt from whole bodies; parts are removed."""
+    world.read(origin).close()
+    origin.last.give()
+    half = Origin(os.urandom(MIB))
+    world.read(half, image=half.image("image-2"))
+    half.last.give(1000)
+    world.clock.advance(5)
+    world = _without_index(world)
+    assert world.cache.entry("image-1").complete
+    assert world.cache.entry("image-2") is None
+    assert len(list(world.directory.bodies())) == 1
+    assert world.cache.status().bytes_on_disk == len(BODY)
+
+
+def test_a_damaged_index_is_set_aside(world: World, origin: Origin) -> None:
+    """Rubbish in the index costs its rows, not the start."""
+    world.read(origin).close()
+    origin.last.give()
+    result(world.cache.close())
+    world.directory.index_path.write_bytes(b"rubbish" * 1000)
+    world = World(world.path)
+    assert world.cache.entry("image-1").complete
+    assert world.directory.index_path.with_name("index.sqlite.damaged").exists()
+
+
+def _without_index(world: World) -> World:
+    result(world.cache.close())
+    for path in world.path.glob("index.sqlite*"):
+        path.unlink()
+    return World(world.path)

@@ -1,0 +1,491 @@
+"""The cache: which entries there are, who may join them, and who has to go.
+
+The one door for the sites above: they find or admit an entry, open readers on it, and drop it. It knows
+no HTTP server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from attrs import asdict, define, evolve, field, frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from txglancecache.cache.body import Body
+from txglancecache.cache.entry import Entry
+from txglancecache.cache.fill import Fill, FillSettings, Reactor, Source
+from txglancecache.cache.reader import Reader
+from txglancecache.cache.recorder import Recorder
+from txglancecache.cache.recovery import check, identify, label, reconcile
+from txglancecache.cache.room import Account, Room
+from txglancecache.cache.status import CacheStatus, Counters, EntryStatus, Event
+from txglancecache.errors import DigestMismatch, EntryDropped, NoRoom, StoreError
+from txglancecache.eviction import Policy
+from txglancecache.extents import Extents
+from txglancecache.image import Image
+from txglancecache.sizes import format_size
+from txglancecache.store.directory import BodyFile, Directory
+from txglancecache.store.index import Index, Record
+from txglancecache.waiting import InThread
+
+_log = Logger()
+
+#: Seconds between two looks at whether the limits still hold: others write to the disk too.
+_TRIM_INTERVAL = 10.0
+#: The part of the room that bodies in quarantine may take.
+_QUARANTINE_PART = 10
+
+
+@frozen
+class CacheSettings:
+    """What bounds the cache. Sizes are in bytes."""
+
+    max_size: int
+    min_free: int
+    max_entries: int = 100_000
+    quarantine_files: int = 4
+    fill: FillSettings = field(factory=FillSettings)
+
+
+@frozen
+class Threads:
+    """Where blocking work is done: short disk calls, transfers that last, and hashing."""
+
+    disk: InThread
+    fill: InThread
+    hash: InThread
+
+
+@define(eq=False)
+class _Slot:
+    """An entry and the work that goes on for it."""
+
+    entry: Entry
+    fill: Fill
+    recorder: Recorder
+
+
+@define(eq=False)
+class Cache:
+    """The entries of one cache directory, for one origin.
+
+    :param origin: the origin's URL; part of each key.
+    :param wall: the time of day, in seconds since the epoch.
+    """
+
+    origin: str
+    _directory: Directory
+    _index: Index
+    _reactor: Reactor
+    _threads: Threads
+    _policy: Policy
+    settings: CacheSettings
+    _wall: Callable[[], float] = time.time
+    counters: Counters = field(factory=Counters, init=False)
+    _slots: dict[str, _Slot] = field(factory=dict, init=False)
+    _leaving: set[_Slot] = field(factory=set, init=False)
+    _events: deque[Event] = field(factory=lambda: deque(maxlen=100), init=False)
+    _room: Room = field(init=False)
+    _quarantine: Account = field(init=False)
+    _orphans: Sequence[BodyFile] = field(default=(), init=False)
+    _orphaned: Account = field(init=False)
+    _rebuilding: bool = field(default=False, init=False)
+    _recovering: Deferred[None] | None = field(default=None, init=False)
+    _trimming: LoopingCall = field(init=False)
+    _closing: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._room = Room(
+            self.settings.max_size,
+            self.settings.min_free,
+            lambda: self._threads.disk(self._directory.free),
+            self._victims,
+            self._evict,
+        )
+        self._quarantine = self._orphaned = self._room.account(Extents())
+        self._trimming = LoopingCall(lambda: Deferred.fromCoroutine(self._trim()))
+        self._trimming.clock = self._reactor
+
+    # -- the beginning and the end ---------------------------------------------------------------
+
+    def load(self) -> None:
+        """Read the index and look at what is on disk; blocks, and comes before everything else.
+
+        A row without its file, or with another's, is dropped; a file without a row is an orphan, which
+        `start` sees to.
+        """
+        records = self._index.load()
+        found = reconcile(records or (), self._directory.bodies(), self.origin)
+        for key in found.forgotten:
+            self._index.delete(key)
+        for record in found.records:
+            self._restore(record)
+        self._orphans, self._rebuilding = found.orphans, records is None
+        self._count_orphans(found.orphans)
+        self._count_quarantine(sum(file.allocated for file in self._directory.quarantined()))
+        _log.info(
+            "{entries} entries, {size} on disk, {orphans} files without an entry in {path}",
+            entries=len(self._slots),
+            size=format_size(self._room.charged),
+            orphans=len(found.orphans),
+            path=str(self._directory.path),
+        )
+
+    def start(self) -> None:
+        """Begin the work that goes on by itself: keeping the limits, and seeing to orphans."""
+        self._trimming.start(_TRIM_INTERVAL, now=True)
+        self._recovering = Deferred.fromCoroutine(self._see_to_orphans())
+        self._recovering.addErrback(lambda failure: _log.failure("Cannot see to orphaned bodies", failure))
+
+    async def close(self) -> None:
+        """Stop every fill, record what is there, and close the index and the directory."""
+        self._closing = True
+        if self._trimming.running:
+            self._trimming.stop()
+        if self._recovering is not None:
+            await self._recovering
+        for slot in [*self._slots.values(), *self._leaving]:
+            await slot.fill.stop()
+        for slot in list(self._slots.values()):
+            await slot.recorder.settle()
+        await self._index.close()
+        self._directory.close()
+
+    # -- what the data site does -----------------------------------------------------------------
+
+    def key(self, image_id: str) -> str:
+        """The name under which the cache keeps an image of its origin."""
+        return hashlib.sha256(f"{self.origin}\n{image_id}".encode()).hexdigest()[:40]
+
+    def find(self, image_id: str) -> Entry | None:
+        """The entry for an image, complete or not."""
+        slot = self._slots.get(self.key(image_id))
+        return slot.entry if slot else None
+
+    async def admit(self, image: Image) -> Entry:
+        """The entry for ``image``, made where there is none.
+
+        An entry for another body under the same id is dropped.
+        """
+        key = self.key(image.image_id)
+        slot = self._slots.get(key)
+        if slot is not None and not slot.entry.image.same_body(image):
+            self.outdated(slot.entry)
+            slot = None
+        if slot is None:
+            await self._keep_below(self.settings.max_entries)
+            slot = self._slots.get(key) or self._make(key, image)
+        slot.entry.image = evolve(slot.entry.image, checksum=image.checksum)
+        slot.entry.identified = self._reactor.seconds()
+        return slot.entry
+
+    async def read(
+        self, entry: Entry, intervals: Iterable[tuple[int, int]], *, whole: bool, source: Source
+    ) -> list[Reader]:
+        """Readers for ``intervals`` of the body; the caller closes them.
+
+        What is missing is got with ``source``. Room for it is found before this returns.
+
+        :raises NoRoom: there is none.
+        :raises EntryDropped: the entry has left the cache.
+        :raises StoreError: the body file cannot be used; the entry has been dropped.
+        """
+        slot = self._slots.get(entry.key)
+        if slot is None or slot.entry is not entry:
+            raise EntryDropped
+        readers = [Reader(entry, start, stop, whole) for start, stop in intervals]
+        try:
+            for reader in readers:
+                if reader.missing:
+                    await entry.account.reserve(reader.start, reader.stop)
+            await entry.body.opened()
+            if entry.dropped:
+                raise EntryDropped
+            for reader in readers:
+                slot.fill.want(reader, source)
+        except BaseException as error:
+            for reader in readers:
+                reader.close()
+            if isinstance(error, StoreError) and not isinstance(error, NoRoom):
+                self.fill_disk_failed(entry, error)
+            raise
+        return readers
+
+    def hit(self, entry: Entry) -> None:
+        """The entry was asked for."""
+        entry.hits += 1
+        entry.last_access = self._wall()
+        if not entry.dropped:
+            self._policy.hit(entry.key)
+            if entry.durable:
+                self._index.put(entry.record())
+
+    def drop(self, entry: Entry, reason: str) -> None:
+        """Take the entry out of the cache. Those who read it go on; nobody finds it any more."""
+        if self._detach(entry):
+            _log.info("Dropped image {image_id}: {reason}", image_id=entry.image.image_id, reason=reason)
+            entry.body.remove().addErrback(
+                lambda failure: _log.failure("Cannot remove {body}", failure, body=entry.body.name)
+            )
+
+    def outdated(self, entry: Entry) -> None:
+        """The origin has another body now: drop the entry and stop its fill."""
+        self._note("outdated", entry, "the origin has another body now")
+        slot = self._slots.get(entry.key)
+        self.drop(entry, "the origin has another body now")
+        entry.fail_missing(EntryDropped("the origin has another body now"))
+        if slot is not None and slot.entry is entry:
+            self._stop(slot)
+
+    # -- what the management site does -----------------------------------------------------------
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        return tuple(self._events)
+
+    def status(self) -> CacheStatus:
+        return CacheStatus(
+            entries=len(self._slots),
+            bytes_on_disk=self._room.written,
+            reserved=self._room.charged - self._room.written,
+            max_size=self.settings.max_size,
+            min_free=self.settings.min_free,
+            disk_free=self._room.disk_free,
+            quarantined=self._quarantine.charged.total,
+            counters=asdict(self.counters),
+        )
+
+    def entries(self) -> list[EntryStatus]:
+        return [slot.entry.status() for slot in self._slots.values()]
+
+    def entry(self, image_id: str) -> EntryStatus | None:
+        entry = self.find(image_id)
+        return entry.status() if entry else None
+
+    async def purge(self, image_id: str) -> bool:
+        """Drop one image; ``False`` if it is not in the cache. Returns when its row and file are gone."""
+        entry = self.find(image_id)
+        if entry is None or not self._detach(entry):
+            return False
+        self.counters.purges += 1
+        await self._index.flush()
+        await entry.body.remove()
+        return True
+
+    async def purge_all(self) -> int:
+        """Drop every image; returns how many there were."""
+        entries = [slot.entry for slot in self._slots.values()]
+        purged = [entry for entry in entries if self._detach(entry)]
+        self.counters.purges += len(purged)
+        await self._index.flush()
+        for entry in purged:
+            await entry.body.remove()
+        return len(purged)
+
+    # -- what fills tell (FillObserver) ----------------------------------------------------------
+
+    def fill_grew(self, entry: Entry) -> None:
+        slot = self._slots.get(entry.key)
+        if slot is not None and slot.entry is entry:
+            slot.recorder.note_growth()
+
+    def fill_verified(self, entry: Entry) -> None:
+        self.counters.verified += 1
+        self.fill_grew(entry)
+
+    def fill_idle(self, entry: Entry) -> None:
+        slot = self._slots.get(entry.key)
+        if slot is not None and slot.entry is entry:
+            self._policy.resize(entry.key, entry.account.charged.total)
+            if entry.durable != entry.extents or entry.verified:
+                slot.recorder.note_growth()
+
+    def fill_mismatch(self, entry: Entry, error: DigestMismatch) -> None:
+        self.counters.verification_failures += 1
+        self._note("verification-failed", entry, str(error))
+        _log.error(
+            "Image {image_id} failed verification and is quarantined: {error}",
+            image_id=entry.image.image_id,
+            error=str(error),
+        )
+        if self._detach(entry):
+            moved = entry.body.quarantine(
+                self.settings.quarantine_files, self.settings.max_size // _QUARANTINE_PART
+            )
+            moved.addCallback(self._count_quarantine)
+            moved.addErrback(
+                lambda failure: _log.failure("Cannot quarantine {body}", failure, body=entry.body.name)
+            )
+
+    def fill_outdated(self, entry: Entry) -> None:
+        self.outdated(entry)
+
+    def fill_disk_failed(self, entry: Entry, error: StoreError) -> None:
+        if isinstance(error, NoRoom):
+            return
+        self._note("disk-failed", entry, str(error))
+        _log.error("Image {image_id}: {error}", image_id=entry.image.image_id, error=str(error))
+        self.drop(entry, str(error))
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _make(self, key: str, image: Image) -> _Slot:
+        name = f"{key}.{secrets.token_hex(4)}"
+        body = Body(name, image.size, label(self.origin, image), False, self._directory, self._threads.disk)
+        entry = Entry(
+            key=key,
+            origin=self.origin,
+            image=image,
+            body=body,
+            account=self._room.account(Extents()),
+            created=self._wall(),
+            identified=self._reactor.seconds(),
+        )
+        return self._enter(entry)
+
+    def _restore(self, record: Record) -> None:
+        image = Image(record.image_id, record.size, record.algorithm, record.digest, record.checksum)
+        body = Body(record.body, record.size, b"", True, self._directory, self._threads.disk)
+        self._enter(
+            Entry(
+                key=record.key,
+                origin=record.origin,
+                image=image,
+                body=body,
+                account=self._room.account(record.extents),
+                created=record.created,
+                identified=-math.inf,
+                extents=record.extents,
+                durable=record.extents,
+                verified=record.verified,
+                pinned=record.pinned,
+                hits=record.hits,
+                last_access=record.last_access,
+            )
+        )
+
+    def _enter(self, entry: Entry) -> _Slot:
+        fill = Fill(
+            entry,
+            self.settings.fill,
+            self,
+            self._reactor,
+            self._threads.fill,
+            self._threads.hash,
+            self.counters,
+        )
+        slot = _Slot(entry, fill, Recorder(entry, self._index, self._reactor, self._threads.disk))
+        entry.on_leave = fill.update
+        self._slots[entry.key] = slot
+        self._policy.insert(entry.key, entry.account.charged.total, hits=entry.hits)
+        return slot
+
+    def _detach(self, entry: Entry, *, evicted: bool = False) -> bool:
+        """Forget the entry; ``False`` if that has been done. The caller sees to its file."""
+        slot = self._slots.get(entry.key)
+        if slot is None or slot.entry is not entry:
+            return False
+        del self._slots[entry.key]
+        self._policy.remove(entry.key, evicted=evicted)
+        self._index.delete(entry.key)
+        entry.dropped = True
+        slot.recorder.cancel()
+        self._leaving.add(slot)
+        entry.body.on_closed = lambda: self._left(slot)
+        slot.fill.update()
+        return True
+
+    def _left(self, slot: _Slot) -> None:
+        slot.entry.account.close()
+        self._leaving.discard(slot)
+
+    def _stop(self, slot: _Slot) -> None:
+        Deferred.fromCoroutine(slot.fill.stop()).addErrback(
+            lambda failure: _log.failure("Cannot stop a fill of {key}", failure, key=slot.entry.key)
+        )
+
+    def _victims(self) -> Iterator[tuple[str, int]]:
+        for key in self._policy.victims():
+            slot = self._slots.get(key)
+            if slot is not None and slot.entry.idle and not slot.entry.pinned:
+                yield key, slot.entry.account.charged.total
+
+    def _evict(self, key: str) -> Deferred[None]:
+        entry = self._slots[key].entry
+        self._detach(entry, evicted=True)
+        self.counters.evictions += 1
+        _log.info(
+            "Evicted image {image_id}, {size}",
+            image_id=entry.image.image_id,
+            size=format_size(entry.account.charged.total),
+        )
+        return entry.body.remove()
+
+    async def _keep_below(self, count: int) -> None:
+        victims = self._victims()
+        while len(self._slots) >= count:
+            victim = next(victims, None)
+            if victim is None:
+                raise NoRoom(0)
+            await self._evict(victim[0])
+
+    async def _trim(self) -> None:
+        try:
+            await self._room.trim()
+        except StoreError as error:
+            _log.error("Cannot keep the cache within its limits: {error}", error=str(error))
+
+    def _note(self, kind: str, entry: Entry, detail: str) -> None:
+        self._events.append(Event(self._wall(), kind, entry.image.image_id, detail))
+
+    def _count_quarantine(self, size: int) -> None:
+        self._quarantine.close()
+        self._quarantine = self._room.account(Extents.of((0, size)))
+
+    def _count_orphans(self, files: Sequence[BodyFile]) -> None:
+        self._orphaned.close()
+        self._orphaned = self._room.account(Extents.of((0, sum(file.allocated for file in files))))
+
+    async def _see_to_orphans(self) -> None:
+        """Remove files without an entry; with the index lost, keep those that verify."""
+        for place, file in enumerate(self._orphans):
+            image = None
+            if self._closing:
+                return
+            if self._rebuilding:
+                image = await self._threads.disk(identify, self._directory, file.name, self.origin)
+            kept = image is not None and await self._threads.hash(check, self._directory, file.name, image)
+            self._count_orphans(self._orphans[place + 1 :])
+            if image is not None and kept and self.find(image.image_id) is None:
+                self._adopt(file.name, image)
+            else:
+                await self._threads.disk(self._directory.remove_body, file.name)
+
+    def _adopt(self, name: str, image: Image) -> None:
+        """Make an entry of a body file that has been found to be the whole image."""
+        record = Record(
+            key=self.key(image.image_id),
+            origin=self.origin,
+            image_id=image.image_id,
+            body=name,
+            size=image.size,
+            algorithm=image.algorithm,
+            digest=image.digest,
+            checksum=image.checksum,
+            extents=Extents.of((0, image.size)),
+            verified=True,
+            hits=0,
+            created=self._wall(),
+            last_access=0.0,
+            pinned=False,
+        )
+        self._restore(record)
+        self._index.put(record)
+        _log.info("Recovered image {image_id} without the index", image_id=image.image_id)

@@ -1,0 +1,345 @@
+"""A fill: all that it takes to get the bytes of one entry that somebody wants.
+
+It belongs to the entry, never to a client. Clients that come add what they want and with whose
+permission it may be asked for; clients that leave take nothing away. It starts transfers where bytes are
+missing, resumes what broke, and has the body verified as it grows.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable
+from typing import Protocol
+
+from attrs import define, field, frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
+from twisted.logger import Logger
+
+from txglancecache.cache.entry import Entry
+from txglancecache.cache.plan import Claim, Start, plan
+from txglancecache.cache.reader import Reader
+from txglancecache.cache.status import Counters
+from txglancecache.cache.transfer import Span, Transfer, TransferStopped
+from txglancecache.cache.verify import Verifier
+from txglancecache.errors import (
+    DigestMismatch,
+    FillFailed,
+    ImageChanged,
+    OriginError,
+    RangesUnsupported,
+    SourceRefused,
+    StoreError,
+)
+from txglancecache.extents import Extents
+from txglancecache.origin.client import Response
+from txglancecache.waiting import InThread, Signal
+
+_log = Logger()
+
+#: A ranged demand is rounded up to end at a multiple of this, so that small reads in sequence do not
+#: each cost a request, in bytes.
+_READ_AHEAD = 1 << 20
+_FIRST_DELAY = 0.1
+_LONGEST_DELAY = 5.0
+#: Clients on whose behalf a fill may ask; when one's token expires, the next serves.
+_SOURCES_KEPT = 8
+
+
+class Source(Protocol):
+    """The origin's answer to one client: asks for the bytes with that client's own credentials."""
+
+    def fetch(self, start: int, stop: int, size: int) -> Awaitable[Response]:
+        """The response whose body is ``[start, stop)`` of a body of ``size`` bytes.
+
+        :raises SourceRefused: this client may not have them.
+        :raises RangesUnsupported: only the whole body can be had.
+        :raises ImageChanged: it is another body now.
+        :raises OriginError: trying again may help.
+        """
+
+
+class Reactor(IReactorFromThreads, IReactorTime):
+    """What a fill needs of the reactor."""
+
+
+@frozen
+class FillSettings:
+    """How fills behave.
+
+    :param retries: how often in a row a transfer may fail without bringing a byte.
+    :param finish: whether a fill goes on to the end when nobody waits for it any more.
+    :param silence: seconds without a byte after which the origin counts as gone.
+    """
+
+    retries: int = 5
+    finish: bool = True
+    silence: float = 60.0
+
+
+class FillObserver(Protocol):
+    """Who is told what a fill brought about."""
+
+    def fill_grew(self, entry: Entry) -> None:
+        """There is more on disk than before."""
+
+    def fill_verified(self, entry: Entry) -> None:
+        """Every byte is there and the digest is right."""
+
+    def fill_idle(self, entry: Entry) -> None:
+        """Nothing is under way any more."""
+
+    def fill_mismatch(self, entry: Entry, error: DigestMismatch) -> None:
+        """Every byte is there and the digest is wrong."""
+
+    def fill_outdated(self, entry: Entry) -> None:
+        """The origin has another body now."""
+
+    def fill_disk_failed(self, entry: Entry, error: StoreError) -> None:
+        """The file cannot be written or read."""
+
+
+@define(eq=False)
+class Fill:
+    """The transfers and the verification of one entry."""
+
+    _entry: Entry
+    _settings: FillSettings
+    _observer: FillObserver
+    _reactor: Reactor
+    _fill_thread: InThread
+    _hash_thread: InThread
+    _counters: Counters
+    _sources: list[Source] = field(factory=list, init=False)
+    _transfers: list[Transfer] = field(factory=list, init=False)
+    _whole: bool = field(default=False, init=False)
+    _ranged: bool = field(default=True, init=False)
+    _failures: int = field(default=0, init=False)
+    _retry: IDelayedCall | None = field(default=None, init=False)
+    _verifier: Verifier | None = field(default=None, init=False)
+    _grown: Signal = field(factory=Signal, init=False)
+    _ended: Signal = field(factory=Signal, init=False)
+    _stopped: bool = field(default=False, init=False)
+    _updating: bool = field(default=False, init=False)
+    _due: bool = field(default=False, init=False)
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is under way."""
+        return bool(self._transfers or self._verifier or self._retry)
+
+    def want(self, reader: Reader, source: Source) -> None:
+        """Get what ``reader`` misses, asking with ``source``."""
+        if not reader.missing:
+            return
+        self._whole = self._whole or reader.whole
+        if source not in self._sources:
+            self._sources.append(source)
+            del self._sources[:-_SOURCES_KEPT]
+        self.update()
+
+    def update(self) -> None:
+        """Start what is wanted and not under way; stop what nobody wants."""
+        self._due = True
+        if self._updating:
+            return
+        self._updating = True
+        try:
+            while self._due:
+                self._due = False
+                self._update_once()
+        finally:
+            self._updating = False
+
+    def _update_once(self) -> None:
+        entry = self._entry
+        was_filling = entry.filling
+        demands = self._demands()
+        if self._stopped or (not demands and not (self._finishes and self._transfers)):
+            for transfer in self._transfers:
+                transfer.give_up()
+        elif self._retry is None and self._sources:
+            claims = [Claim(transfer.position, transfer.span.stop) for transfer in self._transfers]
+            for start in plan(entry.extents, claims, demands, size=entry.image.size, ranged=self._ranged):
+                self._begin(start)
+        if self._due:
+            # A transfer ended as soon as it was begun: there is more to decide before anything rests.
+            return
+        self._verify_if_due()
+        entry.filling = self.active
+        if was_filling and not self.active:
+            self._come_to_rest()
+
+    async def stop(self) -> None:
+        """Stop every transfer and the verification; what came is kept. Returns when all is quiet."""
+        self._stopped = True
+        self._cancel_retry()
+        if self._verifier is not None:
+            self._verifier.stop()
+        self.update()
+        while self.active:
+            await self._ended.wait()
+
+    @property
+    def _finishes(self) -> bool:
+        return self._settings.finish and not self._entry.dropped
+
+    def _demands(self) -> list[tuple[int, int]]:
+        """What is wanted, the whole body first."""
+        entry, size = self._entry, self._entry.image.size
+        demands = [
+            (reader.position, min(size, -(-reader.stop // _READ_AHEAD) * _READ_AHEAD))
+            for reader in entry.readers
+            if not reader.failed and not entry.extents.covers(reader.position, reader.stop)
+        ]
+        if self._whole and self._finishes and not entry.complete:
+            demands.insert(0, (0, size))
+        return demands
+
+    def _begin(self, start: Start) -> None:
+        first = start.start
+        if start.split is not None:
+            first = self._transfers[start.split].span.shorten(first)
+            if first >= start.stop:
+                return
+        span = Span(first, start.stop)
+        transfer = Transfer(span, self._grew, self._reactor, self._fill_thread, self._settings.silence)
+        self._transfers.append(transfer)
+        self._entry.body.retain()
+        Deferred.fromCoroutine(self._carry_out(transfer)).addErrback(
+            lambda failure: _log.failure("A transfer of {key} failed", failure, key=self._entry.key)
+        )
+
+    async def _carry_out(self, transfer: Transfer) -> None:
+        before = self._entry.extents.total
+        try:
+            await self._move(transfer)
+        except TransferStopped:
+            pass
+        except RangesUnsupported:
+            self._ranged = False
+        except SourceRefused as error:
+            self._refused(error)
+        except ImageChanged as error:
+            self._give_up(error)
+            self._observer.fill_outdated(self._entry)
+        except OriginError as error:
+            self._broke(error, progress=self._entry.extents.total > before)
+        except StoreError as error:
+            self._give_up(error)
+            self._observer.fill_disk_failed(self._entry, error)
+        finally:
+            self._transfers.remove(transfer)
+            self._entry.body.release()
+            self.update()
+            self._ended.fire()
+
+    async def _move(self, transfer: Transfer) -> None:
+        entry, span = self._entry, transfer.span
+        size = entry.image.size
+        await entry.account.reserve(span.start, span.stop)
+        fd = await entry.body.opened()
+        if not self._sources:
+            raise TransferStopped
+        source = self._sources[-1]
+        try:
+            response = await source.fetch(span.start, span.stop, size)
+        except SourceRefused:
+            if source in self._sources:
+                self._sources.remove(source)
+            raise
+        self._counters.transfers += 1
+        wanted = entry.extents.gaps(span.start, span.stop)
+        await transfer.run(response, span.start, fd, Extents.of((0, size)).difference(wanted))
+
+    def _grew(self, start: int, stop: int) -> None:
+        self._failures = 0
+        self._counters.bytes_from_origin += stop - start
+        self._entry.grow(start, stop)
+        self._grown.fire()
+        self._observer.fill_grew(self._entry)
+
+    def _refused(self, error: SourceRefused) -> None:
+        _log.info(
+            "The origin refused to fill {key} for one client: {status}",
+            key=self._entry.key,
+            status=error.status,
+        )
+        if not self._sources:
+            self._give_up(FillFailed(str(error)))
+
+    def _broke(self, error: OriginError, *, progress: bool) -> None:
+        """Try again later, at the place where it broke."""
+        self._counters.transfers_failed += 1
+        self._failures = 0 if progress else self._failures + 1
+        if self._failures > self._settings.retries:
+            self._give_up(FillFailed(str(error)))
+            return
+        delay = min(_LONGEST_DELAY, _FIRST_DELAY * 2**self._failures) * random.uniform(0.8, 1.2)  # noqa: S311
+        _log.warn(
+            "The transfer of {key} broke: {error}; resuming in {delay:.1f} s",
+            key=self._entry.key,
+            error=str(error),
+            delay=delay,
+        )
+        if self._retry is None and not self._stopped:
+            self._retry = self._reactor.callLater(delay, self._try_again)
+
+    def _try_again(self) -> None:
+        self._retry = None
+        self.update()
+
+    def _cancel_retry(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+
+    def _give_up(self, error: Exception) -> None:
+        """Tell those who wait, and forget what was wanted: the next to ask begins anew."""
+        _log.warn("Cannot fill {key}: {error}", key=self._entry.key, error=str(error))
+        self._cancel_retry()
+        self._whole = False
+        self._failures = 0
+        self._sources.clear()
+        self._entry.fail_missing(error)
+
+    def _verify_if_due(self) -> None:
+        entry = self._entry
+        due = (self._whole or entry.complete) and not entry.verified and not self._stopped
+        if due and self._verifier is None and (self._transfers or entry.complete):
+            self._verifier = Verifier(
+                entry.image, lambda: entry.extents.reach(0), self._grown, self._hash_thread
+            )
+            entry.body.retain()
+            Deferred.fromCoroutine(self._verify(self._verifier)).addErrback(
+                lambda failure: _log.failure("Verifying {key} failed", failure, key=entry.key)
+            )
+        elif self._verifier is not None and not (self._transfers or self._retry or entry.complete):
+            self._verifier.stop()
+
+    async def _verify(self, verifier: Verifier) -> None:
+        entry = self._entry
+        try:
+            if await verifier.run(await entry.body.opened()):
+                entry.verified = True
+                entry.wake()
+                self._observer.fill_verified(entry)
+        except DigestMismatch as error:
+            self._stopped = True
+            entry.abort(error)
+            self._observer.fill_mismatch(entry, error)
+        except StoreError as error:
+            self._stopped = True
+            entry.abort(error)
+            self._observer.fill_disk_failed(entry, error)
+        finally:
+            self._verifier = None
+            entry.body.release()
+            self.update()
+            self._ended.fire()
+
+    def _come_to_rest(self) -> None:
+        self._whole = False
+        self._sources.clear()
+        self._entry.account.settle(self._entry.extents)
+        self._observer.fill_idle(self._entry)

@@ -1,0 +1,77 @@
+"""Brings an entry's extents into the index, never before their bytes are on disk."""
+
+from __future__ import annotations
+
+import os
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from txglancecache.cache.entry import Entry
+from txglancecache.store.index import Index
+from txglancecache.waiting import InThread
+
+_log = Logger()
+
+#: Seconds after the first unrecorded byte at which it is synced and recorded.
+_INTERVAL = 2.0
+
+
+@define(eq=False)
+class Recorder:
+    """Syncs one entry's file now and then, and records what that made durable."""
+
+    _entry: Entry
+    _index: Index
+    _clock: IReactorTime
+    _in_thread: InThread
+    _timer: IDelayedCall | None = field(default=None, init=False)
+    _lock: DeferredLock = field(factory=DeferredLock, init=False)
+
+    def note_growth(self) -> None:
+        """There are bytes in the file that the index does not know of."""
+        if self._timer is None:
+            self._timer = self._clock.callLater(_INTERVAL, self._on_time)
+
+    async def settle(self) -> None:
+        """Record what is there now; returns when the row has been handed to the index."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        await self._lock.acquire()
+        try:
+            await self._record()
+        finally:
+            self._lock.release()
+
+    def cancel(self) -> None:
+        """The entry has left the cache: nothing is to be recorded any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _on_time(self) -> None:
+        self._timer = None
+        Deferred.fromCoroutine(self.settle()).addErrback(
+            lambda failure: _log.failure("Recording {key} failed", failure, key=self._entry.key)
+        )
+
+    async def _record(self) -> None:
+        entry = self._entry
+        extents = entry.extents
+        if entry.dropped:
+            return
+        if extents != entry.durable:
+            entry.body.retain()
+            try:
+                await self._in_thread(os.fdatasync, await entry.body.opened())
+            except OSError as error:
+                _log.error("Cannot sync {body}: {error}", body=entry.body.name, error=str(error))
+                return
+            finally:
+                entry.body.release()
+        if not entry.dropped:
+            entry.durable = extents
+            self._index.put(entry.record())

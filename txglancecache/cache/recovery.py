@@ -1,0 +1,76 @@
+"""What a new process finds on disk, and what of it can be believed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+
+from attrs import asdict, frozen
+
+from txglancecache.cache.verify import verify_file
+from txglancecache.errors import StoreError
+from txglancecache.extents import Extents
+from txglancecache.image import Image
+from txglancecache.store.directory import BodyFile, Directory
+from txglancecache.store.index import Record
+
+
+@frozen
+class Found:
+    """The rows to go on with, the keys of those to forget, and the files that no row speaks of."""
+
+    records: tuple[Record, ...]
+    forgotten: tuple[str, ...]
+    orphans: tuple[BodyFile, ...]
+
+
+def reconcile(records: Iterable[Record], files: Iterable[BodyFile], origin: str) -> Found:
+    """Compare the index with the body files.
+
+    A row is forgotten if its file is gone or of another length, if it claims bytes outside of the body,
+    or if it is about another origin. The rows to go on with come least recently used first.
+    """
+    unclaimed = {file.name: file for file in files}
+    good: list[Record] = []
+    forgotten: list[str] = []
+    for record in sorted(records, key=lambda record: record.last_access):
+        file = unclaimed.get(record.body)
+        outside = record.extents.difference(Extents.of((0, record.size)))
+        if file is None or file.size != record.size or record.origin != origin or outside:
+            forgotten.append(record.key)
+        else:
+            del unclaimed[record.body]
+            good.append(record)
+    return Found(tuple(good), tuple(forgotten), tuple(unclaimed.values()))
+
+
+def label(origin: str, image: Image) -> bytes:
+    """What a body file carries with it, so that `identify` can tell what it is."""
+    return json.dumps({"origin": origin, **asdict(image)}).encode()
+
+
+def identify(directory: Directory, name: str, origin: str) -> Image | None:
+    """Which image of ``origin`` an orphaned file says it is; blocks."""
+    text = directory.body_label(name)
+    if text is None:
+        return None
+    try:
+        values = json.loads(text)
+        return Image(**values) if values.pop("origin") == origin else None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def check(directory: Directory, name: str, image: Image) -> bool:
+    """Whether the file is the whole image; blocks for as long as hashing it takes."""
+    try:
+        fd = directory.open_body(name, image.size)
+    except StoreError:
+        return False
+    try:
+        return verify_file(image, fd)
+    except StoreError:
+        return False
+    finally:
+        os.close(fd)

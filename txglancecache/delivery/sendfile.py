@@ -1,0 +1,182 @@
+"""Delivery with ``sendfile``: a pull producer on the TCP transport itself.
+
+While it is registered the transport asks it for more whenever its own buffer is empty, and it answers by
+moving bytes from the file to the socket inside the kernel. The channel gets its transport back at the
+end. Only public interfaces of the transport are used.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPullProducer, IReactorTime
+from twisted.web.http import HTTPChannel, Request
+from zope.interface import implementer
+
+from txglancecache.delivery.pages import WINDOW, Pages
+from txglancecache.delivery.patience import Patience
+from txglancecache.delivery.source import Source
+from txglancecache.delivery.turn import Turn
+from txglancecache.errors import ClientGone, ClientStalled, StoreError
+from txglancecache.waiting import InThread
+
+#: Asked for as the socket's send buffer, in bytes: as much as one turn may send.
+_SEND_BUFFER = 512 << 10
+
+
+@implementer(IPullProducer)
+@define(eq=False)
+class SendfileProducer:
+    """Sends what is left of one source to one client.
+
+    It is idle in one of three ways: the socket is full (the transport will ask), the source has nothing
+    (it will tell), or the file's pages are being read into memory (a thread will tell).
+    """
+
+    _request: Request
+    _source: Source
+    _fd: int
+    _turn: Turn
+    _patience: Patience = field(init=False)
+    _pages: Pages = field(init=False)
+    _clock: IReactorTime
+    _in_thread: InThread
+    _stall_timeout: float
+    _transport: Any = field(default=None, init=False)
+    _done: Deferred[None] = field(factory=Deferred, init=False)
+    _asking: bool = field(default=False, init=False)
+    _ended: bool = field(default=False, init=False)
+    _warm_until: int = field(default=0, init=False)
+    _warming: Deferred[None] | None = field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._patience = Patience(
+            self._stall_timeout, self._clock, lambda: self._end(ClientStalled(self._stall_timeout))
+        )
+        self._pages = Pages(self._fd, self._in_thread)
+
+    async def run(self) -> None:
+        """Return when the last byte is in the socket."""
+        channel = self._request.channel
+        transport: Any = channel.transport
+        self._transport = transport
+        self._request.write(b"")
+        handle: socket.socket = transport.getHandle()
+        handle.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        # Bulk goes out in full segments; the channel's own setting is for small answers.
+        transport.setTcpNoDelay(False)
+        transport.unregisterProducer()
+        transport.registerProducer(self, False)
+        self._asking = True
+        self._patience.renew()
+        transport.startWriting()
+        try:
+            await self._done
+        finally:
+            self._ended = True
+            self._patience.end()
+            if self._warming is not None:
+                # The thread uses the descriptor, which is ours no longer than this call.
+                await self._warming
+            self._hand_back(channel, transport)
+
+    def resumeProducing(self) -> None:
+        """The transport's buffer is empty; also called once on registration, which is too early."""
+        if self._asking and not self._ended:
+            self._asking = False
+            self._send()
+
+    def stopProducing(self) -> None:
+        """The connection is gone."""
+        self._end(ClientGone())
+
+    def _send(self) -> None:
+        source = self._source
+        try:
+            ready = min(source.available(), self._turn.budget)
+            if not ready:
+                self._patience.end()
+                source.wait().addCallbacks(self._look_again, self._source_failed)
+                return
+            if source.position + ready > self._warm_until and not self._pages.ready(
+                source.position, source.position + ready
+            ):
+                self._warm(
+                    source.position, min(source.position + source.available(), source.position + WINDOW)
+                )
+                return
+            self._sendfile(ready)
+        except Exception as error:
+            self._end(error)
+            return
+        if source.left:
+            self._ask()
+        else:
+            self._end(None)
+
+    def _sendfile(self, count: int) -> None:
+        source = self._source
+        out = self._transport.getHandle().fileno()
+        before = source.position
+        try:
+            while count:
+                sent = os.sendfile(out, self._fd, source.position, count)
+                if sent == 0:
+                    raise StoreError(f"the body file ends at byte {source.position}")
+                source.advance(sent)
+                count -= sent
+        except BlockingIOError:
+            # The socket is full; the transport asks again when it is not.
+            pass
+        except ConnectionError as error:
+            raise ClientGone from error
+        except OSError as error:
+            raise StoreError(f"cannot read a body: {error}") from error
+        finally:
+            if source.position > before:
+                self._request.sentLength += source.position - before
+                self._patience.renew()
+
+    def _ask(self) -> None:
+        """Have the transport call `resumeProducing` when the socket takes more."""
+        self._asking = True
+        self._transport.startWriting()
+
+    def _look_again(self, _: object) -> None:
+        if not self._ended:
+            self._patience.renew()
+            self._ask()
+
+    def _warm(self, start: int, stop: int) -> None:
+        self._warming = Deferred.fromCoroutine(self._pages.fetch(start, stop))
+
+        def warmed(result: Any) -> None:
+            self._warming = None
+            self._warm_until = stop
+            self._look_again(result)
+
+        self._warming.addCallbacks(warmed, self._source_failed)
+
+    def _source_failed(self, failure: Any) -> None:
+        self._end(failure.value)
+
+    def _end(self, error: Exception | None) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        if error is None:
+            self._done.callback(None)
+        else:
+            self._done.errback(error)
+
+    def _hand_back(self, channel: HTTPChannel, transport: Any) -> None:
+        transport.unregisterProducer()
+        if transport.connected and not transport.disconnecting:
+            transport.setTcpNoDelay(True)
+            transport.registerProducer(channel, True)
+            # Whatever was pending in the transport when we took over is gone: the channel may read on.
+            channel.resumeProducing()

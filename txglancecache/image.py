@@ -1,0 +1,53 @@
+"""What the origin says an image's body is."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+from attrs import field, frozen
+from attrs.validators import ge
+
+#: Structured-field names of RFC 9530 for the digests that it registers as secure.
+_REPR_DIGEST_NAMES = {"sha512": b"sha-512", "sha256": b"sha-256"}
+
+
+@frozen
+class Image:
+    """One image body: whose it is, how long, and the digest that it must have.
+
+    ``algorithm`` is a hashlib name and ``digest`` hex: Glance's ``os_hash_algo`` and ``os_hash_value``,
+    or ``md5`` and ``checksum`` for an image without them. ``checksum`` is the md5 that Glance sends as
+    ``Content-MD5``, where it has one. ``size`` is in bytes.
+    """
+
+    image_id: str
+    size: int = field(validator=ge(0))
+    algorithm: str
+    digest: str
+    checksum: str | None = None
+
+    @property
+    def etag(self) -> bytes:
+        """The strong entity tag, RFC 9110 section 8.8.3: equal for equal bytes and only for them."""
+        return f'"{self.algorithm}:{self.digest}"'.encode("ascii")
+
+    @property
+    def repr_digest(self) -> bytes | None:
+        """The ``Repr-Digest`` field value of RFC 9530, for the algorithms registered there."""
+        name = _REPR_DIGEST_NAMES.get(self.algorithm)
+        if name is None:
+            return None
+        return name + b"=:" + base64.b64encode(bytes.fromhex(self.digest)) + b":"
+
+    def same_body(self, other: Image) -> bool:
+        """Whether both are the same bytes; a checksum that was filled in later changes nothing."""
+        return (self.size, self.algorithm, self.digest) == (other.size, other.algorithm, other.digest)
+
+
+def usable_algorithm(name: str) -> bool:
+    """Whether hashlib can compute this digest here and its length is fixed (not a SHAKE)."""
+    try:
+        return hashlib.new(name, usedforsecurity=False).digest_size > 0
+    except (ValueError, TypeError):
+        return False

@@ -1,0 +1,105 @@
+"""For how long the origin's word that a client may have an image holds.
+
+Only permission is ever used again, never a denial, and never for longer than the configured time. No token
+is kept: questions are told apart by a keyed digest of all the fields that might matter to the origin.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections import OrderedDict
+
+from attrs import define, field, frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from txglancecache.headers import RawHeaders, without
+from txglancecache.origin.glance import Allowed, Glance, Verdict
+from txglancecache.waiting import Outcome
+
+#: Fields that say nothing about who asks or for what. Any other makes for another question.
+_NEUTRAL = (
+    b"accept",
+    b"accept-encoding",
+    b"accept-language",
+    b"cache-control",
+    b"if-match",
+    b"if-modified-since",
+    b"if-none-match",
+    b"if-range",
+    b"if-unmodified-since",
+    b"pragma",
+    b"range",
+    b"traceparent",
+    b"tracestate",
+    b"user-agent",
+    b"via",
+    b"x-openstack-request-id",
+)
+_MOST_KEPT = 65_536
+
+
+@frozen
+class _Question:
+    image_id: str
+    size: int
+    asker: bytes
+
+
+@define(eq=False)
+class Authorizer:
+    """Asks the origin whether a client may download an image, unless it has just said so.
+
+    :param ttl: seconds for which a permission may be used again; 0: never.
+    """
+
+    _glance: Glance
+    _clock: IReactorTime
+    _ttl: float
+    _secret: bytes = field(factory=lambda: secrets.token_bytes(32), init=False, repr=False)
+    _permissions: OrderedDict[_Question, Allowed] = field(factory=OrderedDict, init=False)
+    _asking: dict[_Question, Outcome[Verdict]] = field(factory=dict, init=False)
+
+    async def check(self, image_id: str, target: bytes, headers: RawHeaders, size: int) -> Verdict:
+        """The origin's verdict; equal questions that come while one is being asked share its answer.
+
+        :param target: the request target of the download.
+        :param headers: the client's end-to-end fields.
+        :param size: the length that the body is expected to have, in bytes.
+        :raises OriginError: the origin could not be asked.
+        """
+        question = self._question(image_id, target, headers, size)
+        known = self._permissions.get(question)
+        if known is not None and self._clock.seconds() - known.since < self._ttl:
+            return known
+        asking = self._asking.get(question)
+        if asking is None:
+            answer = Deferred.fromCoroutine(self._ask(question, target, headers))
+            asking = self._asking[question] = Outcome.of(answer)
+            if asking.settled:
+                self._asking.pop(question, None)
+        return await asking.wait()
+
+    def was_allowed(self, image_id: str, target: bytes, headers: RawHeaders, size: int) -> bool:
+        """Whether this very client has been allowed this image before, however long ago."""
+        return self._question(image_id, target, headers, size) in self._permissions
+
+    async def _ask(self, question: _Question, target: bytes, headers: RawHeaders) -> Verdict:
+        try:
+            verdict = await self._glance.authorize(target, headers, question.size)
+        finally:
+            self._asking.pop(question, None)
+        if isinstance(verdict, Allowed):
+            self._permissions[question] = verdict
+            self._permissions.move_to_end(question)
+            while len(self._permissions) > _MOST_KEPT:
+                self._permissions.popitem(last=False)
+        return verdict
+
+    def _question(self, image_id: str, target: bytes, headers: RawHeaders, size: int) -> _Question:
+        digest = hmac.new(self._secret, digestmod="sha256")
+        for part in (target, *(part for pair in without(headers, *_NEUTRAL) for part in pair)):
+            digest.update(b"%d:" % len(part))
+            digest.update(part)
+        return _Question(image_id, size, digest.digest())

@@ -1,0 +1,231 @@
+"""Image downloads: from the client's request to the last byte of its response."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from contextlib import ExitStack
+from email.utils import formatdate
+from enum import Enum
+
+from attrs import define
+from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from txglancecache.cache.cache import Cache
+from txglancecache.cache.reader import Reader
+from txglancecache.conditions import Conditions, Verdict
+from txglancecache.delivery.delivery import Delivery
+from txglancecache.errors import ClientGone, EntryDropped, FillFailed, ImageChanged, StoreError
+from txglancecache.headers import cache_status
+from txglancecache.image import Image
+from txglancecache.origin.client import OriginClient
+from txglancecache.origin.glance import Denied, ImageSource
+from txglancecache.proxy.clearance import Asked, Clearance, Cleared, JustChanged, NotCacheable
+from txglancecache.proxy.passthrough import PassThrough
+from txglancecache.proxy.site import DataRequest
+from txglancecache.ranges import ByteRange, MultipartPlan, Partial, Selection, Unsatisfiable, Whole, select
+
+_log = Logger()
+
+_CONTENT_TYPE = b"application/octet-stream"
+#: How often a request may find that the image has just changed before it is passed through.
+_ATTEMPTS = 3
+
+
+class _How(Enum):
+    """Where the bytes of an answer come from, as `cache_status` says it."""
+
+    HIT = {"hit": True}
+    MISS = {"fwd": b"miss", "stored": True}
+    PARTIAL = {"fwd": b"partial", "stored": True}
+    COLLAPSED = {"fwd": b"miss", "collapsed": True}
+
+
+@define(eq=False)
+class Images:
+    """Answers ``GET`` and ``HEAD`` of ``/v2/images/{id}/file``.
+
+    :param name: this cache's name in ``Cache-Status``.
+    """
+
+    _cache: Cache
+    _clearance: Clearance
+    _client: OriginClient
+    _pass_through: PassThrough
+    _delivery: Delivery
+    _clock: IReactorTime
+    _name: bytes
+
+    async def download(self, request: DataRequest, image_id: str) -> None:
+        """Answer one request; returns when its response is complete or broken off.
+
+        :raises OriginError: the origin cannot be asked. Nothing has been written then.
+        :raises DigestMismatch: the origin sent a wrong body, and nothing of it has been written.
+        """
+        asked = Asked(image_id, request.uri, self._pass_through.outgoing(request))
+        reason = b"image-changes"
+        for _ in range(_ATTEMPTS):
+            settled = await self._clearance.settle(asked)
+            if isinstance(settled, JustChanged):
+                continue
+            if isinstance(settled, NotCacheable):
+                reason = settled.reason
+                break
+            if isinstance(settled, Denied):
+                self._refuse(request, settled)
+                return
+            try:
+                await self._answer(request, asked, settled)
+                return
+            except (EntryDropped, ImageChanged):
+                continue
+            except (FillFailed, StoreError) as error:
+                _log.warn("Passing image {id} through: {error}", id=image_id, error=str(error))
+                reason = b"no-room" if isinstance(error, StoreError) else b"fill-failed"
+                break
+        self._cache.counters.bypassed += 1
+        await self._pass_through.relay(
+            request, cache_status=cache_status(self._name, fwd=b"bypass", detail=reason)
+        )
+
+    def _refuse(self, request: DataRequest, denied: Denied) -> None:
+        """Pass the origin's denial on as it is."""
+        head = denied.answer.head
+        self._pass_through.begin(
+            request, head, cache_status=cache_status(self._name, fwd=b"miss", fwd_status=head.status)
+        )
+        request.setHeader(b"content-length", b"%d" % len(denied.answer.body))
+        request.write(denied.answer.body)
+
+    async def _answer(self, request: DataRequest, asked: Asked, cleared: Cleared) -> None:
+        """Settle conditions and range, and send what they leave."""
+        image = cleared.image
+        conditions = Conditions(
+            asked.header(b"if-match"), asked.header(b"if-none-match"), asked.header(b"if-range")
+        )
+        verdict = conditions.verdict(image.etag)
+        selection: Selection = Whole()
+        if request.method == b"GET" and conditions.range_applies(image.etag):
+            selection = select(asked.header(b"range"), image.size)
+        if verdict is not Verdict.PROCEED:
+            code = 304 if verdict is Verdict.NOT_MODIFIED else 412
+            self._begin(request, cleared, code, self._how(image, ()))
+            if code == 412:
+                request.setHeader(b"content-length", b"0")
+        elif isinstance(selection, Unsatisfiable):
+            self._begin(request, cleared, 416, self._how(image, ()))
+            request.setHeader(b"content-range", selection.content_range(image.size))
+            request.setHeader(b"content-length", b"0")
+        elif request.method == b"HEAD":
+            self._begin(request, cleared, 200, self._how(image, [ByteRange(0, image.size)]))
+            self._describe(request, image, selection)
+        else:
+            await self._serve(request, asked, cleared, selection)
+
+    async def _serve(
+        self, request: DataRequest, asked: Asked, cleared: Cleared, selection: Whole | Partial
+    ) -> None:
+        """Send a body, or parts of it, out of the cache."""
+        cache, image = self._cache, cleared.image
+        entry = await cache.admit(image)
+        entry.confirmed = max(entry.confirmed, cleared.since)
+        whole = isinstance(selection, Whole)
+        ranges = selection.ranges if isinstance(selection, Partial) else (ByteRange(0, image.size),)
+        how = self._how(image, ranges)
+        source = ImageSource(self._client, asked.target, asked.headers)
+        readers = await cache.read(
+            entry, [(part.start, part.stop) for part in ranges], whole=whole, source=source
+        )
+        with ExitStack() as held:
+            for reader in readers:
+                held.enter_context(reader)
+            # Until there is something to send, whatever goes wrong can still be answered properly.
+            fd = await readers[0].descriptor()
+            await readers[0].wait()
+            self._count(how)
+            cache.hit(entry)
+            self._begin(request, cleared, 200 if whole else 206, how)
+            plan = self._describe(request, image, selection)
+            try:
+                await self._send(request, readers, fd, plan)
+            except ClientGone:
+                _log.debug("The client of image {id} left", id=image.image_id)
+            except CancelledError:
+                raise
+            except Exception as error:
+                _log.warn("Aborted a download of image {id}: {error}", id=image.image_id, error=str(error))
+                request.abort()
+
+    async def _send(
+        self, request: DataRequest, readers: Sequence[Reader], fd: int, plan: MultipartPlan | None
+    ) -> None:
+        preambles = [preamble for preamble, _ in plan.parts()] if plan else [b""]
+        try:
+            for preamble, reader in zip(preambles, readers, strict=True):
+                if preamble:
+                    request.write(preamble)
+                await self._delivery.send(request, reader, fd)
+        finally:
+            self._cache.counters.bytes_served += sum(reader.position - reader.start for reader in readers)
+        if plan:
+            request.write(plan.trailer)
+
+    # -- heads -----------------------------------------------------------------------------------
+
+    def _begin(self, request: DataRequest, cleared: Cleared, code: int, how: _How) -> None:
+        """Set the status and the fields that every answer about a known image has."""
+        request.setResponseCode(code)
+        fields = request.responseHeaders
+        fields.setRawHeaders(b"date", [formatdate(usegmt=True).encode()])
+        fields.setRawHeaders(b"etag", [cleared.image.etag])
+        fields.setRawHeaders(b"accept-ranges", [b"bytes"])
+        fields.setRawHeaders(b"cache-status", [cache_status(self._name, **how.value)])
+        fields.setRawHeaders(b"via", [self._pass_through.via])
+        if cleared.request_id is not None:
+            fields.setRawHeaders(b"x-openstack-request-id", [cleared.request_id])
+        fields.setRawHeaders(b"age", [b"%d" % (self._clock.seconds() - cleared.since)])
+
+    def _describe(
+        self, request: DataRequest, image: Image, selection: Whole | Partial
+    ) -> MultipartPlan | None:
+        """Set the fields that describe the body; returns the framing of more than one part."""
+        plan = None
+        content_type, length = _CONTENT_TYPE, image.size
+        if isinstance(selection, Partial):
+            if len(selection.ranges) > 1:
+                boundary = secrets.token_hex(16).encode()
+                plan = MultipartPlan(boundary, image.size, _CONTENT_TYPE, selection.ranges)
+                content_type, length = plan.content_type_header, plan.length
+            else:
+                (part,) = selection.ranges
+                length = part.length
+                request.setHeader(b"content-range", part.content_range(image.size))
+        request.setHeader(b"content-type", content_type)
+        request.setHeader(b"content-length", b"%d" % length)
+        if image.checksum is not None:
+            request.setHeader(b"content-md5", image.checksum.encode())
+        if image.repr_digest is not None:
+            request.setHeader(b"repr-digest", image.repr_digest)
+        return plan
+
+    def _how(self, image: Image, ranges: Sequence[ByteRange]) -> _How:
+        """How an answer that needs ``ranges`` of the body is going to be had."""
+        entry = self._cache.find(image.image_id)
+        if entry is None:
+            return _How.MISS
+        if entry.verified or all(entry.extents.covers(part.start, part.stop) for part in ranges):
+            return _How.HIT
+        if entry.filling:
+            return _How.COLLAPSED
+        return _How.PARTIAL if entry.extents else _How.MISS
+
+    def _count(self, how: _How) -> None:
+        counters = self._cache.counters
+        if how is _How.HIT:
+            counters.hits += 1
+        elif how is _How.COLLAPSED:
+            counters.collapsed += 1
+        else:
+            counters.misses += 1

@@ -1,0 +1,234 @@
+"""The cache directory: its lock, its body files and the quarantine.
+
+Everything here blocks and belongs into a thread, apart from ``open`` and ``close`` at the two ends of
+the process. It knows names and files; which of them are worth keeping is decided elsewhere.
+
+::
+
+    <cache-dir>/            0700
+      lock                  held with flock(2) as long as the process lives
+      index.sqlite          see `txglancecache.store.index`
+      bodies/<xx>/<name>    sparse body files, 0600; <xx> are the first two characters of the name
+      quarantine/<name>     bodies that failed verification
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from attrs import define, field, frozen
+
+from txglancecache.errors import DirectoryLocked, StoreError, StoreUnusable
+
+#: The extended attribute that says what a body file holds, so that a lost index can be rebuilt.
+_LABEL = "user.txglancecache"
+
+
+@frozen
+class BodyFile:
+    """One body file as it was found.
+
+    ``allocated`` is what it takes on disk, in bytes; ``size`` is the length that ``stat`` reports.
+    """
+
+    name: str
+    size: int
+    allocated: int
+
+
+@define(eq=False)
+class Directory:
+    """An open cache directory, owned by this process until it is closed."""
+
+    path: Path
+    _lock: int = field(alias="_lock")
+
+    @classmethod
+    def open(cls, path: Path) -> Directory:
+        """Create what is missing below ``path`` and take the lock.
+
+        The lock is held with ``flock``, which a daemonizing fork inherits.
+
+        :raises StoreUnusable: the directory cannot be created, entered or written.
+        :raises DirectoryLocked: another process has it.
+        """
+        path = Path(os.path.abspath(path))
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.chmod(0o700)
+            lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreUnusable(str(path), error.strerror or str(error)) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                raise DirectoryLocked(str(path)) from None
+            raise StoreUnusable(str(path), error.strerror or str(error)) from error
+        directory = cls(path, lock)
+        try:
+            for folder in (directory.bodies_path, directory.quarantine_path):
+                folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            directory.close()
+            raise StoreUnusable(str(path), error.strerror or str(error)) from error
+        return directory
+
+    def close(self) -> None:
+        """Give the lock back. Idempotent."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    @property
+    def index_path(self) -> Path:
+        return self.path / "index.sqlite"
+
+    @property
+    def bodies_path(self) -> Path:
+        return self.path / "bodies"
+
+    @property
+    def quarantine_path(self) -> Path:
+        return self.path / "quarantine"
+
+    def body_path(self, name: str) -> Path:
+        return self.bodies_path / name[:2] / name
+
+    def create_body(self, name: str, size: int, label: bytes) -> int:
+        """Create the sparse body file ``name`` of ``size`` bytes and return a descriptor for it.
+
+        The file and its name are on disk when this returns, so that an index row may speak of it.
+        ``label`` goes into an extended attribute, where the file system has them.
+        """
+        path = self.body_path(name)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.ftruncate(fd, size)
+            try:
+                os.setxattr(fd, _LABEL, label)
+            except OSError as error:
+                if error.errno not in (errno.ENOTSUP, errno.ENOSPC, errno.E2BIG):
+                    raise
+            os.fsync(fd)
+            _sync_directory(path.parent)
+        except BaseException:
+            os.close(fd)
+            path.unlink(missing_ok=True)
+            raise
+        return fd
+
+    def open_body(self, name: str, size: int) -> int:
+        """Open the body file ``name`` for reading and writing.
+
+        :raises StoreError: it is gone, or its length is not ``size``: somebody else changed it.
+        """
+        try:
+            fd = os.open(self.body_path(name), os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            raise BodyUnusable(name, error.strerror or str(error)) from error
+        found = os.fstat(fd).st_size
+        if found != size:
+            os.close(fd)
+            raise BodyUnusable(name, f"{found} bytes long instead of {size}")
+        return fd
+
+    def body_label(self, name: str) -> bytes | None:
+        """What `create_body` was told that the file holds, or ``None`` where that was not kept."""
+        try:
+            return os.getxattr(self.body_path(name), _LABEL)
+        except OSError:
+            return None
+
+    def remove_body(self, name: str) -> None:
+        """Unlink the body file; one that is gone already is fine.
+
+        :raises StoreError: it cannot be removed.
+        """
+        try:
+            self.body_path(name).unlink(missing_ok=True)
+        except OSError as error:
+            raise BodyUnusable(name, f"cannot be removed: {error.strerror}") from error
+
+    def bodies(self) -> Iterator[BodyFile]:
+        """Every body file there is, in no order."""
+        return _files(self.bodies_path)
+
+    def quarantine(self, name: str, keep: int, keep_bytes: int) -> int:
+        """Move a body out of the way, keep the newest of those put there, and return their bytes on disk.
+
+        :param keep: the most files to keep.
+        :param keep_bytes: the most bytes on disk that the kept ones may take together.
+        """
+        os.replace(self.body_path(name), self.quarantine_path / name)
+        os.utime(self.quarantine_path / name)
+        kept = 0
+        newest_first = sorted(self.quarantine_path.iterdir(), key=lambda path: -path.stat().st_mtime_ns)
+        for rank, path in enumerate(newest_first):
+            size = path.stat().st_blocks * 512
+            if rank < keep and kept + size <= keep_bytes:
+                kept += size
+            else:
+                path.unlink(missing_ok=True)
+        return kept
+
+    def quarantined(self) -> list[BodyFile]:
+        """The bodies in quarantine."""
+        return [_body_file(entry) for entry in os.scandir(self.quarantine_path)]
+
+    def clear_quarantine(self) -> None:
+        """Delete every body in quarantine."""
+        for path in list(self.quarantine_path.iterdir()):
+            path.unlink(missing_ok=True)
+
+    def free(self) -> int:
+        """Bytes that an unprivileged process may still write to this file system.
+
+        :raises StoreError: it cannot be asked.
+        """
+        try:
+            status = os.statvfs(self.path)
+        except OSError as error:
+            raise StoreUnusable(str(self.path), error.strerror or str(error)) from error
+        return status.f_bavail * status.f_frsize
+
+
+@define(eq=False)
+class BodyUnusable(StoreError):
+    """A body file is not what the index says it is."""
+
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"body {self.name}: {self.reason}"
+
+
+def _files(root: Path) -> Iterator[BodyFile]:
+    for shard in os.scandir(root):
+        if shard.is_dir(follow_symlinks=False):
+            for entry in os.scandir(shard):
+                if entry.is_file(follow_symlinks=False):
+                    yield _body_file(entry)
+
+
+def _body_file(entry: os.DirEntry[str]) -> BodyFile:
+    status = entry.stat(follow_symlinks=False)
+    if not stat.S_ISREG(status.st_mode):
+        return BodyFile(entry.name, 0, 0)
+    return BodyFile(entry.name, status.st_size, status.st_blocks * 512)
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

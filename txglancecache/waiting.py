@@ -1,0 +1,101 @@
+"""One event, several waiters: each gets a Deferred of its own.
+
+Klein cancels a route's Deferred when its client leaves. Whoever awaits something shared therefore
+awaits a Deferred from here, whose cancellation reaches nobody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, ParamSpec, Protocol, TypeVar
+
+from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+_T = TypeVar("_T")
+_P = ParamSpec("_P")
+_log = Logger()
+
+
+class InThread(Protocol):
+    """Runs a blocking function in some pool of threads."""
+
+    def __call__(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> Deferred[_T]: ...
+
+
+def _leave(waiters: list[Deferred[_T]], waiter: Deferred[_T]) -> None:
+    if waiter in waiters:
+        waiters.remove(waiter)
+
+
+@define(eq=False)
+class Signal:
+    """Something that happens again and again."""
+
+    _waiters: list[Deferred[None]] = field(factory=list, init=False)
+
+    def wait(self) -> Deferred[None]:
+        """Fires the next time that `fire` or `fail` is called."""
+        waiter: Deferred[None] = Deferred(lambda cancelled: _leave(self._waiters, cancelled))
+        self._waiters.append(waiter)
+        return waiter
+
+    def fire(self) -> None:
+        waiters, self._waiters[:] = list(self._waiters), []
+        for waiter in waiters:
+            waiter.callback(None)
+
+
+@define(eq=False)
+class Outcome(Generic[_T]):
+    """The one outcome of work that is under way, for all who ask for it now or later."""
+
+    _waiters: list[Deferred[_T]] = field(factory=list, init=False)
+    _result: list[_T | Failure] = field(factory=list, init=False)
+
+    @classmethod
+    def of(cls, work: Deferred[_T]) -> Outcome[_T]:
+        """The outcome of ``work``, which nobody else may add callbacks to or cancel."""
+        outcome = cls()
+        work.addBoth(outcome._settle)
+        return outcome
+
+    @property
+    def settled(self) -> bool:
+        return bool(self._result)
+
+    def wait(self) -> Deferred[_T]:
+        """The result, or the failure, as soon as it is known."""
+        waiter: Deferred[_T] = Deferred(lambda cancelled: _leave(self._waiters, cancelled))
+        if self._result:
+            _pass_on(self._result[0], waiter)
+        else:
+            self._waiters.append(waiter)
+        return waiter
+
+    def _settle(self, result: _T | Failure) -> None:
+        self._result.append(result)
+        if isinstance(result, Failure) and not self._waiters:
+            _log.debug("Nobody waited for what failed: {error}", error=result.getErrorMessage())
+        waiters, self._waiters[:] = list(self._waiters), []
+        for waiter in waiters:
+            _pass_on(result, waiter)
+
+
+def _pass_on(result: _T | Failure, waiter: Deferred[_T]) -> None:
+    if isinstance(result, Failure):
+        waiter.errback(result)
+    else:
+        waiter.callback(result)
+
+
+async def to_the_end(work: Deferred[_T]) -> _T:
+    """Await ``work`` that cannot be taken back, a thread's: when cancelled, end only after it has ended."""
+    outcome = Outcome.of(work)
+    try:
+        return await outcome.wait()
+    except CancelledError:
+        await outcome.wait()
+        raise
