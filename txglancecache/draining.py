@@ -27,7 +27,7 @@ class Connections:
     def watch(self, site: HTTPFactory, base: type[HTTPChannel] = HTTPChannel) -> None:
         """Know the connections of ``site``, whose protocol is ``base``, from now on."""
         known = type(base.__name__, (_KnownChannel, base), {"connections": self})
-        site.protocol = known  # type: ignore[method-assign,assignment]  # a site's protocol is meant to be set
+        site.protocol = known  # type: ignore[method-assign]  # a site's protocol is meant to be set
 
     def __len__(self) -> int:
         return len(self._open)

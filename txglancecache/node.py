@@ -14,8 +14,7 @@ from attrs import define, field
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, maybeDeferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IReactorTime
-from twisted.internet.protocol import ServerFactory
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -41,7 +40,7 @@ class Node(Service):
     """
 
     _clock: IReactorTime
-    _sites: Sequence[tuple[Listener, ServerFactory]]
+    _sites: Sequence[tuple[Listener, IProtocolFactory]]
     _connections: Connections
     _grace: float
     _begin: Callable[[], None]
@@ -76,7 +75,7 @@ class Node(Service):
         if self._patience is not None:
             self._patience.cancel()
 
-    def _listen(self, listener: Listener, factory: ServerFactory) -> None:
+    def _listen(self, listener: Listener, factory: IProtocolFactory) -> None:
         failures: list[Failure] = []
         listening: Deferred[Any] = maybeDeferred(listener.endpoint.listen, factory)
         listening.addErrback(failures.append)

@@ -44,7 +44,7 @@ class ManagedCache(Protocol):
 
 
 @frozen
-class Node:
+class NodeFacts:
     """Which process this is. ``started`` is a reading of the clock that the site gets."""
 
     name: str
@@ -62,7 +62,7 @@ class ManagementAPI:
     """``/cache`` and what is below it."""
 
     _cache: ManagedCache
-    _node: Node
+    _node: NodeFacts
     _clock: Callable[[], float] = field(kw_only=True)
 
     app = Klein()
@@ -136,7 +136,7 @@ class GuardedResource(Resource):
 
 
 def management_resource(
-    cache: ManagedCache, node: Node, guard: Guard, *, clock: Callable[[], float]
+    cache: ManagedCache, node: NodeFacts, guard: Guard, *, clock: Callable[[], float]
 ) -> IResource:
     """The root of the management site."""
     return GuardedResource(ManagementAPI(cache, node, clock=clock).app.resource(), guard)

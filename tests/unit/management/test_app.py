@@ -14,7 +14,7 @@ from twisted.logger import capturedLogs
 
 from txglancecache.cache.status import CacheStatus, EntryStatus, Event
 from txglancecache.errors import NoRoom
-from txglancecache.management.app import Node, management_resource
+from txglancecache.management.app import NodeFacts, management_resource
 from txglancecache.management.guard import Guard
 
 CIRROS = EntryStatus(
@@ -87,7 +87,9 @@ class Site:
     treq: Any = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        node = Node(name="node1", version="1.2", origin="http://glance:9292", started=self.clock.seconds())
+        node = NodeFacts(
+            name="node1", version="1.2", origin="http://glance:9292", started=self.clock.seconds()
+        )
         resource = management_resource(self.cache, node, Guard(), clock=self.clock.seconds)
         stub_treq: Any = StubTreq
         self.treq = stub_treq(resource)
