@@ -91,8 +91,7 @@ class OriginConnection(protocol.Protocol):
 
     def send_body(self, framing: h11.Connection, body: IBodyProducer) -> Deferred[None]:
         """Sends a request's body; silence does not count while the origin is taking it."""
-        handle = self._socket()
-        self._spare = None if handle is None else handle.dup()
+        self._spare = self._second_handle()
         self._upload = Upload(self._wire, framing, body, self._attend)
         sent = self._upload.start()
         self._attend()
@@ -106,7 +105,7 @@ class OriginConnection(protocol.Protocol):
 
     def hold(self) -> None:
         """Reads no more; the origin waits."""
-        if not self._held:
+        if not self._held and self.usable:
             self._held = True
             self._wire.pauseProducing()
             self._attend()
@@ -135,13 +134,12 @@ class OriginConnection(protocol.Protocol):
 
     def detach(self) -> socket.socket | None:
         """A second handle of the socket, for others to read; nobody reads it here any more."""
-        handle = self._socket()
-        if handle is None or self._uploading or self.lost:
-            return None
-        self.hold()
-        self._end()
-        self._drop_spare()
-        return handle.dup()
+        handle = None if self._uploading or self.lost else self._second_handle()
+        if handle is not None:
+            self.hold()
+            self._end()
+            self._drop_spare()
+        return handle
 
     def fail(self, error: Exception) -> None:
         """Aborts the connection, and tells whoever has it why."""
@@ -173,7 +171,7 @@ class OriginConnection(protocol.Protocol):
             self._wire.setTcpNoDelay(True)
             self._wire.setTcpKeepAlive(True)
         if self._socket() is not None:
-            self._wire.bufferSize = BUFFER
+            self._wire.bufferSize = BUFFER  # not part of any interface, but all of twisted.internet has it
 
     def handshakeCompleted(self) -> None:
         if not self._handshake.called:
@@ -188,7 +186,6 @@ class OriginConnection(protocol.Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.lost = True
-        self._silence.stop()
         if self._closing is not None and self._closing.active():
             self._closing.cancel()
         clean = isinstance(reason.value, ConnectionDone)
@@ -196,6 +193,7 @@ class OriginConnection(protocol.Protocol):
             clean = self._read_spare(self._spare)
             self._drop_spare()
         self.stop_upload()
+        self._silence.stop()
         if not self._handshake.called:
             self._handshake.addErrback(lambda _: None)  # nobody may have asked
             self._handshake.errback(reason)
@@ -213,7 +211,7 @@ class OriginConnection(protocol.Protocol):
     def _attend(self) -> None:
         """Silence counts while somebody wants to read and the origin is not busy taking an upload."""
         taking = self._upload is not None and self._upload.under_way and not self._upload.stalled
-        if self.receiver is None or self._held or taking:
+        if self.receiver is None or self.lost or self._held or taking:
             self._silence.ignore()
         else:
             self._silence.listen()
@@ -231,6 +229,13 @@ class OriginConnection(protocol.Protocol):
         """The socket, on plain TCP."""
         handle = getattr(self._wire, "getHandle", lambda: None)()
         return handle if isinstance(handle, socket.socket) else None
+
+    def _second_handle(self) -> socket.socket | None:
+        handle = self._socket()
+        try:
+            return None if handle is None else handle.dup()
+        except OSError:  # no descriptor left; there is a way without
+            return None
 
     def _read_spare(self, spare: socket.socket) -> bool:
         """Reads what the origin said before it reset the connection within an upload.

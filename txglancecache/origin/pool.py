@@ -70,7 +70,7 @@ class Pool:
         for attempt in list(self._attempts):
             attempt.cancel()
         for connection in list(self._open):
-            connection.abort()
+            connection.fail(OriginUnreachable("shutting down"))
         self._next()
         await self._empty
 
