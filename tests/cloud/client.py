@@ -3,6 +3,7 @@ early.
 
 It shares no code with the product, follows no redirect, retries nothing and keeps no connection."""
 
+import contextlib
 import hashlib
 import json
 import time
@@ -76,7 +77,8 @@ def request(
     """One exchange. A body that is no `bytes` is sent in chunks unless `headers` tell its length."""
     connection, target = _open(url, timeout)
     try:
-        connection.request(method, target, body, authorized(token, headers))
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may have answered early
+            connection.request(method, target, body, authorized(token, headers))
         response = connection.getresponse()
         return Answer(response.status, response.msg, response.read())
     finally:
@@ -107,7 +109,7 @@ def download(
     headers: Headers | None = None,
     rate: float | None = None,
     leave_after: int | None = None,
-    on_start: Callable[[], None] | None = None,
+    on_first_byte: Callable[[], None] = lambda: None,
     timeout: float = 120,
 ) -> Download:
     """GET `url` and hash the body. `rate`: read no faster than so many bytes a second; `leave_after`: hang up
@@ -117,17 +119,20 @@ def download(
     try:
         connection.request("GET", target, headers=authorized(token, headers))
         response = connection.getresponse()
-        if on_start is not None:
-            on_start()
         result = Download(response.status, response.msg)
-        _consume(response, result, started, rate, leave_after)
+        _consume(response, result, started, rate, leave_after, on_first_byte)
         return result
     finally:
         connection.close()
 
 
 def _consume(
-    response: HTTPResponse, result: Download, started: float, rate: float | None, leave_after: int | None
+    response: HTTPResponse,
+    result: Download,
+    started: float,
+    rate: float | None,
+    leave_after: int | None,
+    on_first_byte: Callable[[], None],
 ) -> None:
     digest = hashlib.sha512()
     buffer = memoryview(bytearray(_BUFFER if rate is None else int(min(_BUFFER, max(4096, rate / 20)))))
@@ -135,6 +140,7 @@ def _consume(
         while count := response.readinto(buffer):
             if not result.size:
                 result.first_byte = time.monotonic() - started
+                on_first_byte()
             digest.update(buffer[:count])
             result.size += count
             if leave_after is not None and result.size >= leave_after:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ from tests.cloud.identity import PASSWORD, REGION, Identity
 from tests.cloud.images import Images
 from tests.cloud.install import Installation
 from tests.cloud.processes import Processes
+
+BRIEF = 4  # seconds
 
 
 @contextmanager
@@ -50,7 +53,8 @@ class Cloud:
     swift: swifts.Swift
     identity: Identity
     images: Images
-    _issuers: dict[int, keystones.Keystone] = field(factory=dict)
+    _issuer: keystones.Keystone | None = None
+    _expired: dict[str, str] = field(factory=dict)
     _open_glance: glances.Glance | None = None
 
     @classmethod
@@ -85,14 +89,21 @@ class Cloud:
     def token(self, user: str, project: str | None = None) -> str:
         return self.identity.token(user, project)
 
-    def brief_token(self, user: str, seconds: int) -> str:
-        """A token that expires in `seconds`."""
-        if seconds not in self._issuers:
-            bin_dir = self.installation.bin
-            issuer = keystones.start_issuer(self.keystone, seconds, bin_dir, self.processes)
+    def brief_token(self, user: str) -> str:
+        """A token that expires in `BRIEF` seconds."""
+        if self._issuer is None:
+            issuer = keystones.start_issuer(self.keystone, BRIEF, self.installation.bin, self.processes)
             issuer.service.until_answers(issuer.url)
-            self._issuers[seconds] = issuer
-        return self.identity.issue(user, at=self._issuers[seconds].url)
+            self._issuer = issuer
+        return self.identity.issue(user, at=self._issuer.url)
+
+    def expired_token(self, user: str) -> str:
+        """A token whose time is up; one and the same each time it is asked for."""
+        if user not in self._expired:
+            self._expired[user] = token = self.brief_token(user)
+            while self.identity.is_valid(token):
+                time.sleep(0.1)
+        return self._expired[user]
 
     @property
     def open_images(self) -> Images:

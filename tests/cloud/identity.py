@@ -4,7 +4,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from tests.cloud.client import call
+from tests.cloud.client import call, request
 from tests.cloud.keystone import ADMIN_PASSWORD
 
 PASSWORD = "secret"
@@ -54,6 +54,14 @@ class Identity:
 
     def revoke(self, token: str) -> None:
         call("DELETE", f"{self.url}/auth/tokens", token=token, headers={"X-Subject-Token": token})
+
+    def is_valid(self, token: str) -> bool:
+        """Whether Keystone vouches for the token."""
+        headers = {"X-Subject-Token": token}
+        return (
+            request("HEAD", f"{self.url}/auth/tokens", token=self.token("admin"), headers=headers).status
+            == 200
+        )
 
     def populate(self, endpoints: dict[str, str]) -> None:
         """Make the projects, the users, their roles and the catalog: service type -> URL."""

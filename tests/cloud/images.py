@@ -7,7 +7,7 @@ from attrs import frozen
 
 from tests.cloud.client import Answer, UnexpectedStatus, call, request
 from tests.cloud.glance import FILE_STORE, HTTP_STORE
-from tests.cloud.payload import Payload
+from tests.cloud.payload import Body, Payload
 
 
 @frozen
@@ -42,20 +42,22 @@ class Images:
         owner: str = "alice",
         store: str = FILE_STORE,
         visibility: str = "private",
-        disk_format: str = "raw",
     ) -> Image:
         """An active image with the payload for its body."""
-        image = Image(self.queue(owner, visibility=visibility, disk_format=disk_format), owner, payload)
+        image = Image(self.queue(owner, visibility=visibility), owner, payload)
+        self.upload(image.id, payload, owner=owner, store=store)
+        return image
+
+    def upload(self, image_id: str, body: Body, *, owner: str = "alice", store: str = FILE_STORE) -> None:
         headers = {
             "Content-Type": "application/octet-stream",
-            "Content-Length": str(payload.size),
+            "Content-Length": str(body.size),
             "X-Image-Meta-Store": store,
         }
-        url = self.url + image.path
-        answer = request("PUT", url, token=self.token(owner), headers=headers, body=payload.chunks())
+        url = f"{self.url}/v2/images/{image_id}/file"
+        answer = request("PUT", url, token=self.token(owner), headers=headers, body=body.chunks())
         if answer.status != 204:
             raise UnexpectedStatus("PUT", url, answer)
-        return image
 
     def queue(self, owner: str = "alice", *, visibility: str = "private", disk_format: str = "raw") -> str:
         """The id of a new image that has no data."""
@@ -103,6 +105,10 @@ class Images:
         members = f"{self.url}/v2/images/{image.id}/members"
         call("POST", members, token=self.token(image.owner), payload={"member": project})
         call("PUT", f"{members}/{project}", token=self.token(member), payload={"status": "accepted"})
+
+    def unshare(self, image: Image, project: str) -> None:
+        members = f"{self.url}/v2/images/{image.id}/members"
+        call("DELETE", f"{members}/{project}", token=self.token(image.owner))
 
     def get(self, image: Image, token: str | None, headers: dict[str, str] | None = None) -> Answer:
         """What Glance itself answers for the image's data."""

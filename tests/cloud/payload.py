@@ -5,11 +5,36 @@ import hashlib
 import random
 from collections.abc import Iterator
 from functools import cached_property
+from pathlib import Path
+from typing import Protocol
 
 from attrs import field, frozen
 
 MIB = 2**20
 GIB = 2**30
+
+
+class Body(Protocol):
+    """What an image can be made of."""
+
+    @property
+    def size(self) -> int: ...
+
+    def chunks(self) -> Iterator[bytes]: ...
+
+
+@frozen
+class FileBody:
+    """The content of a small file."""
+
+    path: Path
+
+    @property
+    def size(self) -> int:
+        return self.path.stat().st_size
+
+    def chunks(self) -> Iterator[bytes]:
+        yield self.path.read_bytes()
 
 
 @frozen
