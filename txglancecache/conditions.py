@@ -14,7 +14,7 @@ from attrs import frozen
 
 # One member of a list of entity-tags (RFC 9110 section 8.8.3), or an empty one, up to its comma. A tag may
 # hold commas itself, so the field cannot simply be split at them. Possessive, so that it takes linear time.
-_MEMBER = re.compile(rb'[ \t]*+((?:W/)?"[\x21\x23-\x7e\x80-\xff]*+")?[ \t]*+(?:,|\Z)')
+_MEMBER = re.compile(rb'[ \t]*+((?:W/)?"[\x21\x23-\x7e\x80-\xff]*")?[ \t]*(?:,|\Z)')
 
 
 class Verdict(Enum):

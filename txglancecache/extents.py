@@ -119,7 +119,7 @@ class Extents:
     def covers(self, start: int, stop: int) -> bool:
         """Is every byte of ``[start, stop)`` there? An empty interval is covered by any set."""
         _check(start, stop)
-        return start == stop or self.reach(start) >= stop
+        return self.reach(start) >= stop
 
     def reach(self, position: int) -> int:
         """How far one can read on from ``position``: the end of its interval, or itself if it is absent."""

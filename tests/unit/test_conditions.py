@@ -56,6 +56,7 @@ def test_unconditional() -> None:
         (b'x"sha512-abc"', False),
         (b'"x" "sha512-abc"', False),
         (b'"sha512-abc" x', False),
+        (b'"sha512-abc", x', False),
         (b'w/"sha512-abc"', False),
         (b'*, "x"', False),
         (b'"*"', False),
@@ -71,8 +72,14 @@ def test_lists(value: bytes, matches: bool) -> None:
     assert if_none_match is (Verdict.NOT_MODIFIED if matches else Verdict.PROCEED)
 
 
-def test_tags_may_hold_commas() -> None:
-    """A comma inside an entity-tag does not end it."""
+def test_tags_may_hold_all_but_quotes_and_spaces() -> None:
+    """Each octet that RFC 9110 section 8.8.3 allows is part of the tag, a comma too."""
+    octets = bytes(octet for octet in range(0x21, 0x100) if octet not in (0x22, 0x7F))
+    etag = b'"' + octets + b'"'
+    assert Conditions(if_none_match=b'"x", ' + etag).verdict(etag) is Verdict.NOT_MODIFIED
+    for octet in (*range(0x21), 0x22, 0x7F):
+        etag = b'"a%cb"' % octet
+        assert Conditions(if_none_match=etag).verdict(etag) is Verdict.PROCEED
     assert Conditions(if_none_match=b'"x", "a,b"').verdict(b'"a,b"') is Verdict.NOT_MODIFIED
     assert Conditions(if_none_match=b'"a,b"').verdict(b'"a"') is Verdict.PROCEED
 

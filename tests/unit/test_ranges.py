@@ -69,6 +69,8 @@ def test_no_range_that_we_understand(value: bytes | None, size: int) -> None:
         b"bytes=0-5;6-7",
         b"bytes=5-2",
         b"bytes=0-0,5-2",
+        b"bytes=0-0,5-4",
+        b"bytes=0-0,-",
         b"bytes=0-0,a-b",
         b"bytes=0-0,x",
         b"bytes=1_0-20",
