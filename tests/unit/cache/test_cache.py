@@ -21,12 +21,12 @@ MIB = 1 << 20
 BODY = os.urandom(4 * MIB + 12345)
 
 
-@pytest.fixture()
+@pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path / "cache")
 
 
-@pytest.fixture()
+@pytest.fixture
 def origin() -> Origin:
     return Origin(BODY)
 

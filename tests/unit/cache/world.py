@@ -24,6 +24,8 @@ from txglancecache.store.index import Index
 
 ORIGIN = "http://glance:9292"
 
+_GRAVES: list[object] = []
+
 
 @define(eq=False)
 class Machine:
@@ -32,12 +34,16 @@ class Machine:
     calls: int = 0
     dies_before: int | None = None
     dead: bool = False
+    #: Kept, as are those who wait for them: a killed process runs nobody's clean-up.
+    _never: list[Deferred[Any]] = field(factory=list, init=False)
 
     def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Deferred[Any]:
         if self.dies_before is not None and self.calls >= self.dies_before:
             self.dead = True
         if self.dead:
-            return Deferred()
+            never: Deferred[Any] = Deferred()
+            self._never.append(never)
+            return never
         self.calls += 1
         done: Deferred[Any] = Deferred()
         try:
@@ -207,22 +213,28 @@ class World:
     def restart(self) -> World:
         """Close, and begin again."""
         result(self.cache.close())
-        return World(self.path, self.max_size, self.min_free, self.finish, self.retries)
+        return World(self.path, self.max_size, self.min_free, self.finish, self.retries, self.max_entries)
 
     def crash(self) -> World:
         """Go away without a word, and begin again."""
         self.machine.dead = True
+        _GRAVES.append(self)
         self.directory.close()
         if self.index._database is not None:
             self.index._database.close()
-        return World(self.path, self.max_size, self.min_free, self.finish, self.retries)
+        return World(self.path, self.max_size, self.min_free, self.finish, self.retries, self.max_entries)
+
+
+class StillWaiting(Exception):
+    """The coroutine has not come to an end."""
 
 
 def result(coroutine: Any) -> Any:
     """What a coroutine that does not have to wait returns, or raises."""
     found: list[Any] = []
     Deferred.fromCoroutine(coroutine).addBoth(found.append)
-    assert found, "it waits"
+    if not found:
+        raise StillWaiting
     if isinstance(found[0], Failure):
         found[0].raiseException()
     return found[0]
