@@ -33,8 +33,8 @@ class Node(Service):
     """Two sites and what is beneath them.
 
     :param sites: where to listen, and for what.
-    :param begin: called, and may block, when the process has become what it stays (forked, privileges
-        shed), before any request is answered.
+    :param prepare: called after the fork and before anything listens; may block, and may fail.
+    :param begin: called when the process has become what it stays, before any request is answered.
     :param end: closes all that the sites stand on.
     :param failed: called with one line when an endpoint turns out not to work only after a while.
     """
@@ -43,23 +43,27 @@ class Node(Service):
     _sites: Sequence[tuple[Listener, IProtocolFactory]]
     _connections: Connections
     _grace: float
+    _prepare: Callable[[], None]
     _begin: Callable[[], None]
     _end: Callable[[], Awaitable[None]]
     _failed: Callable[[str], None]
     _ports: list[Deferred[IListeningPort | None]] = field(factory=list, init=False)
     _patience: Deferred[None] | None = field(default=None, init=False)
+    _prepared: bool = field(default=False, init=False)
     _stopping: bool = field(default=False, init=False)
     _hurried: bool = field(default=False, init=False)
 
     def privilegedStartService(self) -> None:
         """Listen, while this may still be a port below 1024."""
         super().privilegedStartService()  # type: ignore[no-untyped-call]  # so it is in Twisted
+        self._prepared = True
+        self._prepare()
         for listener, factory in self._sites:
             self._listen(listener, factory)
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]  # so it is in Twisted
-        if not self._ports:
+        if not self._prepared:
             self.privilegedStartService()
         self._begin()
 
@@ -107,7 +111,10 @@ class Node(Service):
         except (CancelledError, TimeoutError):
             _log.warn("{count} connections are cut off", count=len(self._connections))
         await self._cut_off()
-        await self._end()
+        try:
+            await self._end()
+        except Exception:
+            _log.failure("This was not the end it should have been")
 
     async def _cut_off(self) -> None:
         gone = self._connections.abort().addTimeout(_LAST_WORDS, self._clock)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import http.server
 import os
 import signal
 import socket
+import sqlite3
 import ssl
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +19,47 @@ from pathlib import Path
 import pytest
 
 from tests.cloud.ports import LOOPBACK
-from tests.integration.launching import NOWHERE, Launch, UnixConnection, exists, listens
+from tests.integration.launching import NOWHERE, PATIENCE, Launch, UnixConnection, exists, listens
 from tests.unit.certificates import write_certificate
 from txglancecache.options import OPTIONS, flag
+
+BEGINNING, END = b"a" * 1000, b"z" * 1000
+
+
+class SlowOrigin:
+    """An origin that sends half of every answer, and the rest when it may go on."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+        origin = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(BEGINNING + END)))
+                self.end_headers()
+                self.wfile.write(BEGINNING)
+                origin.go_on.wait(PATIENCE)
+                with contextlib.suppress(OSError):
+                    self.wfile.write(END)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Say nothing."""
+
+        self._server = http.server.ThreadingHTTPServer((LOOPBACK, 0), Handler)
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self._server.server_port}"
+
+    def __enter__(self) -> SlowOrigin:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *about: object) -> None:
+        self.go_on.set()
+        self._server.shutdown()
+        self._server.server_close()
 
 
 @pytest.fixture
@@ -143,6 +185,23 @@ def test_directory_in_use(launch: Launch, another: Launch, daemon: bool) -> None
     assert launch.answers()
 
 
+def test_index_of_a_later_release(launch: Launch) -> None:
+    """An index that this release does not understand is left alone, and nothing listens on top of it."""
+    launch.cache_dir.mkdir()
+    with contextlib.closing(sqlite3.connect(launch.cache_dir / "index.sqlite")) as index:
+        index.execute("PRAGMA user_version = 999")
+    launch.start(ready=False)
+    status, errors = launch.ended()
+    assert status == 1
+    assert errors.startswith("twistd glancecache: ")
+    assert "999" in errors
+    assert errors.count("\n") == 1
+    assert "Listening" not in launch.log()
+    assert "Traceback" not in launch.log()
+    with contextlib.closing(sqlite3.connect(launch.cache_dir / "index.sqlite")) as index:
+        assert index.execute("PRAGMA user_version").fetchone() == (999,)
+
+
 def test_life(launch: Launch) -> None:
     """It starts, tells about itself, and SIGTERM ends it with status 0 and nothing left behind."""
     launch.start(*launch.flags(max_size="3GiB"))
@@ -199,6 +258,56 @@ def test_idle_connections_end_at_once(launch: Launch) -> None:
         assert launch.stop() == (0, "")
         assert time.monotonic() - began < 10
         assert fresh.recv(1) == b""
+
+
+@pytest.fixture
+def origin() -> Iterator[SlowOrigin]:
+    with SlowOrigin() as origin:
+        yield origin
+
+
+def download(launch: Launch) -> http.client.HTTPResponse:
+    """A download that has begun."""
+    client = http.client.HTTPConnection(LOOPBACK, launch.data_port, timeout=PATIENCE)
+    client.request("GET", "/v2/slow")
+    response = client.getresponse()
+    assert response.read(len(BEGINNING)) == BEGINNING
+    return response
+
+
+def test_running_downloads_are_finished(launch: Launch, origin: SlowOrigin) -> None:
+    """After a SIGTERM nobody can connect any more, a running download gets its end, and then it exits."""
+    launch.start(*launch.flags(origin=origin.url))
+    response = download(launch)
+    assert launch.process is not None
+    launch.process.send_signal(signal.SIGTERM)
+    launch.until(lambda: not listens(launch.data_port))
+    assert not listens(launch.manage_port)
+    assert launch.process.poll() is None
+    origin.go_on.set()
+    assert response.read() == END
+    assert launch.ended() == (0, "")
+
+
+def test_grace_is_limited(launch: Launch, origin: SlowOrigin) -> None:
+    """A download that does not come to its end in time is cut off, never made to look complete."""
+    launch.start(*launch.flags(origin=origin.url, shutdown_grace="0.5"))
+    response = download(launch)
+    assert launch.stop() == (0, "")
+    with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+        response.read()
+
+
+def test_second_signal(launch: Launch, origin: SlowOrigin) -> None:
+    """A second SIGTERM ends the grace period."""
+    launch.start(*launch.flags(origin=origin.url, shutdown_grace="600"))
+    response = download(launch)
+    assert launch.process is not None
+    launch.process.send_signal(signal.SIGTERM)
+    launch.until(lambda: not listens(launch.data_port))
+    assert launch.stop() == (0, "")
+    with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+        response.read()
 
 
 def test_file(launch: Launch) -> None:

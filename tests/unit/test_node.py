@@ -11,6 +11,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 from zope.interface import implementer
 
 from txglancecache.draining import Connections
@@ -86,6 +87,7 @@ class World:
             sites=sites,
             connections=self.connections,
             grace=30,
+            prepare=lambda: self.log.append("prepare"),
             begin=lambda: self.log.append("begin"),
             end=self.end,
             failed=self.log.append,
@@ -104,11 +106,11 @@ def running(world: World, *outcomes: Deferred[Any]) -> Node:
 
 
 def test_life() -> None:
-    """It listens, begins, and at the end stops listening before all that is beneath ends."""
+    """It prepares itself, listens, begins, and at the end stops listening before all that is beneath ends."""
     world = World()
     stopped = running(world).stopService()
     assert stopped.called
-    assert world.log == ["begin", "stop listening", "end"]
+    assert world.log == ["prepare", "begin", "stop listening", "end"]
 
 
 def test_start_without_privileges() -> None:
@@ -116,9 +118,9 @@ def test_start_without_privileges() -> None:
     world = World()
     node = world.node()
     node.startService()
-    assert world.log == ["begin"]
+    assert world.log == ["prepare", "begin"]
     node.stopService()
-    assert world.log == ["begin", "stop listening", "end"]
+    assert world.log == ["prepare", "begin", "stop listening", "end"]
 
 
 def test_port_in_use() -> None:
@@ -126,7 +128,7 @@ def test_port_in_use() -> None:
     world = World()
     with pytest.raises(ConfigurationError, match=r"^cannot listen on tcp:9393: Address already in use$"):
         world.node(succeed(Port(world.log)), fail(IN_USE)).privilegedStartService()
-    assert world.log == []
+    assert world.log == ["prepare"]
 
 
 def test_endpoint_that_fails_late() -> None:
@@ -135,7 +137,7 @@ def test_endpoint_that_fails_late() -> None:
     outcome: Deferred[Any] = Deferred()
     running(world, outcome)
     outcome.errback(ValueError("no\nway"))
-    assert world.log == ["begin", "cannot listen on tcp:9393: no way"]
+    assert world.log == ["prepare", "begin", "cannot listen on tcp:9393: no way"]
 
 
 def test_endpoint_that_succeeds_late() -> None:
@@ -145,7 +147,7 @@ def test_endpoint_that_succeeds_late() -> None:
     node = running(world, outcome)
     outcome.callback(Port(world.log))
     node.stopService()
-    assert world.log == ["begin", "stop listening", "end"]
+    assert world.log == ["prepare", "begin", "stop listening", "end"]
 
 
 def test_endpoint_that_is_not_done_yet() -> None:
@@ -153,7 +155,7 @@ def test_endpoint_that_is_not_done_yet() -> None:
     world = World()
     node = running(world, Deferred())
     assert node.stopService().called
-    assert world.log == ["begin", "end"]
+    assert world.log == ["prepare", "begin", "end"]
 
 
 def test_ports_close_first() -> None:
@@ -163,9 +165,9 @@ def test_ports_close_first() -> None:
     node = running(world, succeed(Port(world.log, closing)))
     Channel(world, busy=False)
     node.stopService()
-    assert world.log == ["begin", "stop listening"]
+    assert world.log == ["prepare", "begin", "stop listening"]
     closing.callback(None)
-    assert world.log == ["begin", "stop listening", "close", "end"]
+    assert world.log == ["prepare", "begin", "stop listening", "close", "end"]
 
 
 def test_grace() -> None:
@@ -175,9 +177,9 @@ def test_grace() -> None:
     client = Channel(world, busy=True)
     stopped = node.stopService()
     world.clock.advance(29)
-    assert world.log == ["begin", "stop listening"]
+    assert world.log == ["prepare", "begin", "stop listening"]
     client.gone()
-    assert world.log == ["begin", "stop listening", "end"]
+    assert world.log == ["prepare", "begin", "stop listening", "end"]
     assert stopped.called
     assert world.clock.getDelayedCalls() == []
 
@@ -189,7 +191,7 @@ def test_end_of_grace() -> None:
     Channel(world, busy=True)
     stopped = node.stopService()
     world.clock.advance(30)
-    assert world.log == ["begin", "stop listening", "abort", "end"]
+    assert world.log == ["prepare", "begin", "stop listening", "abort", "end"]
     assert stopped.called
     assert world.clock.getDelayedCalls() == []
 
@@ -207,7 +209,7 @@ def test_hurry() -> None:
             node.hurry()
         world.clock.advance(0)
         world.clock.advance(0)
-        assert world.log == ["begin", "stop listening", "abort", "end"]
+        assert world.log == ["prepare", "begin", "stop listening", "abort", "end"]
 
 
 def test_hurry_when_all_is_over() -> None:
@@ -216,7 +218,7 @@ def test_hurry_when_all_is_over() -> None:
     node = running(world)
     node.stopService()
     node.hurry()
-    assert world.log == ["begin", "stop listening", "end"]
+    assert world.log == ["prepare", "begin", "stop listening", "end"]
 
 
 def test_connection_that_stays() -> None:
@@ -228,7 +230,7 @@ def test_connection_that_stays() -> None:
     node.stopService()
     world.clock.advance(30)
     world.clock.advance(5)
-    assert world.log == ["begin", "stop listening", "abort", "end"]
+    assert world.log == ["prepare", "begin", "stop listening", "abort", "end"]
 
 
 def test_the_end_takes_its_time() -> None:
@@ -238,3 +240,20 @@ def test_the_end_takes_its_time() -> None:
     assert not stopped.called
     world.ended.callback(None)
     assert stopped.called
+
+
+def test_a_preparation_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be prepared does not listen."""
+    world = World()
+    node = world.node(fail(IN_USE))
+    monkeypatch.setattr(node, "_prepare", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        node.privilegedStartService()
+
+
+def test_an_end_that_fails() -> None:
+    """An end that goes wrong is in the log, and is an end."""
+    world = World(ended=fail(ZeroDivisionError()))
+    with capturedLogs() as events:
+        assert running(world).stopService().called
+    assert [event["log_failure"].type for event in events if "log_failure" in event] == [ZeroDivisionError]
