@@ -24,8 +24,10 @@ class Connections:
     _waiters: list[Deferred[None]] = field(factory=list, init=False)
     draining: bool = field(default=False, init=False)
 
-    def watch(self, site: HTTPFactory, base: type[HTTPChannel] = HTTPChannel) -> None:
-        """Know the connections of ``site``, whose protocol is ``base``, from now on."""
+    def watch(self, site: HTTPFactory) -> None:
+        """Know the connections of ``site`` from now on, whatever kind of channel it has."""
+        # By default it is a function, which chooses between HTTP/1.1 and what else is there to be had.
+        base = site.protocol if isinstance(site.protocol, type) else HTTPChannel
         known = type(base.__name__, (_KnownChannel, base), {"connections": self})
         site.protocol = known  # type: ignore[method-assign]  # a site's protocol is meant to be set
 

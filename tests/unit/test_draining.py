@@ -182,7 +182,8 @@ def test_bases() -> None:
             return False
 
     server = Server()
-    server.connections.watch(server.site, Own)
+    server.site.protocol = Own  # type: ignore[method-assign,assignment]  # a site's protocol is meant to be set
+    server.connections.watch(server.site)
     client = server.connect(GET)
     assert isinstance(client.channel, Own)
     server.resource.answer()
