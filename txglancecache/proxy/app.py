@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
 
-from attrs import define, field
+from attrs import define
 from klein import Klein
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.web.resource import IResource
 
 from txglancecache.cache.cache import Cache
 from txglancecache.errors import (
@@ -25,6 +28,16 @@ from txglancecache.proxy.site import DataRequest
 
 _log = Logger()
 
+#: What the client is told, by the kind of error; the first that fits.
+_STATUS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
+    (OriginTimeout, HTTPStatus.GATEWAY_TIMEOUT),
+    (OriginBusy, HTTPStatus.SERVICE_UNAVAILABLE),
+    (OriginError, HTTPStatus.BAD_GATEWAY),
+    (DigestMismatch, HTTPStatus.BAD_GATEWAY),
+    (RequestBodyBroken, HTTPStatus.BAD_REQUEST),
+    (Exception, HTTPStatus.INTERNAL_SERVER_ERROR),
+)
+
 
 @define(eq=False)
 class DataApp:
@@ -33,19 +46,17 @@ class DataApp:
     _cache: Cache
     _images: Images
     _pass_through: PassThrough
-    app: Klein = field(init=False)
 
-    @app.default
-    def _(self) -> Klein:
+    def resource(self) -> IResource:
+        """The application as a resource, for `data_site`."""
         app = Klein()
-        # Two converters instead of one: Glance serves /v2 and every /v2.N alike.
-        app.route("/v2/images/<image_id>/file", methods=["GET", "HEAD"])(self._download)
-        app.route("/v2.<int:minor>/images/<image_id>/file", methods=["GET", "HEAD"])(self._download)
-        app.route("/v2/images/<image_id>", methods=["DELETE"])(self._delete)
-        app.route("/v2.<int:minor>/images/<image_id>", methods=["DELETE"])(self._delete)
+        # Glance serves /v2 and every /v2.N alike.
+        for prefix in ("/v2", "/v2.<int:minor>"):
+            app.route(f"{prefix}/images/<image_id>/file", methods=["GET", "HEAD"])(self._download)
+            app.route(f"{prefix}/images/<image_id>", methods=["DELETE"])(self._delete)
         app.route("/", branch=True)(self._relay)
-        app.handle_errors(Exception)(self._failed)
-        return app
+        app.handle_errors(Exception)(_answer_error)  # type: ignore[arg-type]  # its requests are ours
+        return app.resource()
 
     async def _download(self, request: DataRequest, image_id: str, minor: int = 0) -> None:
         await self._images.download(request, image_id)
@@ -61,30 +72,52 @@ class DataApp:
     async def _relay(self, request: DataRequest) -> None:
         await self._pass_through.relay(request)
 
-    def _failed(self, request: DataRequest, failure: Failure) -> bytes:
-        """The one place where an error becomes a status; nothing has been written yet."""
-        error = failure.value
-        code, title = next((answer for kind, answer in _ANSWERS if isinstance(error, kind)), _UNEXPECTED)
-        if code == 500:
-            _log.failure("Cannot answer {method} {uri}", failure, method=request.method, uri=request.uri)
-        else:
-            _log.warn(
-                "{code} for {method} {path}: {error}",
-                code=code,
-                method=request.method,
-                path=request.path,
-                error=str(error),
-            )
-        message = str(error) if isinstance(error, GlanceCacheError) else "see the log of this node"
-        return answer_error(request, code, title, message)
+
+def _answer_error(request: DataRequest, failure: Failure) -> bytes:
+    """The one place where an error becomes a status."""
+    error = failure.value
+    if isinstance(error, CancelledError) or request.channel is None:
+        return b""
+    status = next(status for kind, status in _STATUS if isinstance(error, kind))
+    if status is HTTPStatus.INTERNAL_SERVER_ERROR:
+        _log.failure("Cannot answer {method} {path}", failure, method=request.method, path=request.path)
+    else:
+        _log.warn(
+            "Answered {method} {path} with {status}: {error}",
+            method=request.method,
+            path=request.path,
+            status=status.value,
+            error=str(error),
+        )
+    if request.startedWriting:
+        # A page now would look like the rest of the body.
+        request.abort()
+        return b""
+    message = str(error) if isinstance(error, GlanceCacheError) else "see the log of this node"
+    return _page(request, status, message)
 
 
-_UNEXPECTED = (500, "Internal Server Error")
-#: What the client is told, by the kind of error; the first that fits.
-_ANSWERS: list[tuple[type[BaseException], tuple[int, str]]] = [
-    (OriginTimeout, (504, "Gateway Timeout")),
-    (OriginBusy, (503, "Service Unavailable")),
-    (OriginError, (502, "Bad Gateway")),
-    (DigestMismatch, (502, "Bad Gateway")),
-    (RequestBodyBroken, (400, "Bad Request")),
-]
+def _page(request: DataRequest, status: HTTPStatus, message: str) -> bytes:
+    """A short body in JSON, or in plain text for those who would rather have that."""
+    accept = request.requestHeaders.getRawHeaders("accept", ["*/*"])[0]
+    if "text/" in accept and "json" not in accept:
+        kind, text = "text/plain; charset=utf-8", f"{status.value} {status.phrase}: {message}\n"
+    else:
+        error = {"code": status.value, "title": status.phrase, "message": message}
+        kind, text = "application/json", json.dumps({"error": error}) + "\n"
+    body = text.encode("utf-8")
+    request.verbatim = []
+    for name in (
+        "etag",
+        "accept-ranges",
+        "cache-status",
+        "content-range",
+        "content-md5",
+        "repr-digest",
+        "age",
+    ):
+        request.responseHeaders.removeHeader(name)
+    request.setResponseCode(status.value, status.phrase.encode("ascii"))
+    request.setHeader(b"content-type", kind.encode("ascii"))
+    request.setHeader(b"content-length", b"%d" % len(body))
+    return body
