@@ -106,7 +106,7 @@ def test_an_origin_is_a_host(text: str, origin: OriginURL, netloc: bytes) -> Non
 )
 def test_anything_else_is_no_origin(text: str) -> None:
     """A path prefix above all: links in bodies are root-relative."""
-    with pytest.raises(ValueError, match="URL|more than|Port"):
+    with pytest.raises(ValueError, match=r"URL|more than|Port"):
         OriginURL.parse(text)
 
 
