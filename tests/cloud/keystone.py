@@ -33,6 +33,8 @@ def _configure(home: Path, lifetime: int, name: str = "keystone.conf") -> Path:
             "fernet_tokens": {"key_repository": home / "fernet"},
             "credential": {"key_repository": home / "credential"},
             "token": {"provider": "fernet", "expiration": lifetime},
+            # one process answers, so what it remembers is true
+            "cache": {"enabled": True, "backend": "dogpile.cache.memory"},
             "identity": {"password_hash_rounds": 4},  # the least that bcrypt allows: fast, not safe
         },
     )

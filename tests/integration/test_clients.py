@@ -5,12 +5,11 @@ import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.cloud.cloud import Cloud
-from tests.cloud.images import Image, Images
+from tests.cloud.images import Image
 from tests.cloud.payload import MIB, FileBody, Payload
 from tests.cloud.processes import environment
 from tests.cloud.proxy import Proxy
@@ -86,7 +85,7 @@ def test_glance(alice: Client, file: Path, proxy: Proxy, relay: Relay) -> None:
 SDK = """
 import hashlib, json, openstack, sys
 cloud = openstack.connect()
-image = cloud.create_image("it", filename=sys.argv[1], disk_format="raw", container_format="bare", wait=True)
+image = cloud.create_image("by-sdk", filename=sys.argv[1], disk_format="raw", container_format="bare", wait=True)
 whole = cloud.image.download_image(image.id)
 digest = hashlib.sha512()
 for piece in cloud.image.download_image(image.id, stream=True).iter_content(2**16):
@@ -102,60 +101,70 @@ def test_openstacksdk(alice: Client, file: Path, proxy: Proxy, relay: Relay) -> 
     assert_cached(image_id, proxy, relay)
 
 
+@pytest.fixture(scope="module")
+def _open_relay(cloud: Cloud) -> Iterator[Relay]:
+    relay = Relay(cloud.open_images.url)
+    relay.start()
+    yield relay
+    relay.close()
+
+
+@pytest.fixture
+def open_relay(_open_relay: Relay) -> Relay:
+    _open_relay.calm()
+    return _open_relay
+
+
+@pytest.fixture(scope="module")
+def open_proxy(start_proxy: ProxyFactory, _open_relay: Relay) -> Proxy:
+    """In front of a Glance that asks nobody for a token."""
+    return start_proxy(origin=_open_relay.url)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    """A raw disk of 64 MiB with data in two places."""
+    path = tmp_path / "disk.raw"
+    with path.open("wb") as file:
+        file.truncate(64 * MIB)
+        file.write(BODY.data)
+        file.seek(40 * MIB)
+        file.write(BODY.data)
+    return path
+
+
+@pytest.fixture
+def qcow2(cloud: Cloud, disk: Path) -> Image:
+    """The same disk as an image."""
+    path = disk.with_suffix(".qcow2")
+    qemu_img("convert", "-O", "qcow2", disk, path)
+    image_id = cloud.open_images.queue(disk_format="qcow2")
+    cloud.open_images.upload(image_id, FileBody(path))
+    return Image(image_id, "nobody", Payload(path.stat().st_size))
+
+
 class TestQemu:
-    """`qemu-img` over HTTP reads the parts that it wants. It has no way to send a token, so the Glance of
-    these tests asks for none."""
+    """`qemu-img` over HTTP reads the parts that it wants. It has no way to send a token."""
 
-    @pytest.fixture(scope="class")
-    def open_relay(self, cloud: Cloud) -> Iterator[Relay]:
-        relay = Relay(cloud.open_images.url)
-        relay.start()
-        yield relay
-        relay.close()
-
-    @pytest.fixture(scope="class")
-    def open_proxy(self, start_proxy: ProxyFactory, open_relay: Relay) -> Proxy:
-        return start_proxy(origin=open_relay.url)
-
-    @pytest.fixture
-    def raw(self, tmp_path: Path) -> Path:
-        """A disk of 64 MiB with data in two places."""
-        path = tmp_path / "disk.raw"
-        with path.open("wb") as disk:
-            disk.truncate(64 * MIB)
-            disk.write(BODY.data)
-            disk.seek(40 * MIB)
-            disk.write(BODY.data)
-        return path
-
-    @pytest.fixture
-    def image(self, cloud: Cloud, raw: Path) -> Image:
-        qcow2 = raw.with_suffix(".qcow2")
-        qemu_img("convert", "-O", "qcow2", raw, qcow2)
-        images: Images = cloud.open_images
-        image_id = images.queue(disk_format="qcow2")
-        images.upload(image_id, FileBody(qcow2))
-        return Image(image_id, "nobody", Payload(qcow2.stat().st_size))
-
-    def test_info(self, image: Image, open_proxy: Proxy, open_relay: Relay) -> None:
+    def test_info(self, qcow2: Image, open_proxy: Proxy, open_relay: Relay) -> None:
         """`qemu-img info` of a cold image."""
-        info = json.loads(qemu_img("info", "--output", "json", open_proxy.url + image.path))
+        info = json.loads(qemu_img("info", "--output", "json", open_proxy.url + qcow2.path))
         assert (info["format"], info["virtual-size"]) == ("qcow2", 64 * MIB)
 
-    def test_convert(self, image: Image, raw: Path, open_proxy: Proxy, open_relay: Relay) -> None:
+    def test_convert(self, qcow2: Image, disk: Path, open_proxy: Proxy, open_relay: Relay) -> None:
         """`qemu-img convert` of a cold image and of one that is here give the same disk; the second moves no
         data."""
-        for _ in range(2):
-            copy = raw.with_name("copy.raw")
-            qemu_img("convert", "-f", "qcow2", "-O", "raw", open_proxy.url + image.path, copy)
-            assert digest(copy) == digest(raw)
-            copy.unlink()
-            moved = open_relay.moved(image.path)
-            assert 0 < moved <= image.size + 4 * MIB
-        assert moved == open_relay.moved(image.path)
+        moved = []
+        for name in ("first", "second"):
+            copy = disk.with_name(name)
+            qemu_img("convert", "-f", "qcow2", "-O", "raw", open_proxy.url + qcow2.path, copy)
+            assert digest(copy) == digest(disk)
+            moved.append(open_relay.moved(qcow2.path))
+        assert 0 < moved[0] <= qcow2.size + 4 * MIB
+        assert moved[1] == moved[0]
 
 
-def qemu_img(*arguments: str | Path) -> Any:
+def qemu_img(*arguments: str | Path) -> str:
     command = ["qemu-img", *map(str, arguments)]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
