@@ -85,7 +85,8 @@ def test_glance(alice: Client, file: Path, proxy: Proxy, relay: Relay) -> None:
 SDK = """
 import hashlib, json, openstack, sys
 cloud = openstack.connect()
-image = cloud.create_image("by-sdk", filename=sys.argv[1], disk_format="raw", container_format="bare", wait=True)
+fields = {"disk_format": "raw", "container_format": "bare"}
+image = cloud.create_image("by-sdk", filename=sys.argv[1], wait=True, **fields)
 whole = cloud.image.download_image(image.id)
 digest = hashlib.sha512()
 for piece in cloud.image.download_image(image.id, stream=True).iter_content(2**16):
