@@ -1,0 +1,68 @@
+"""What a node does to the process that it runs in."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import sys
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from txglancecache import process
+from txglancecache.errors import ConfigurationError
+
+
+@pytest.fixture
+def identity(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Whose process this is; starts as root's, and changes as the code under test wants it."""
+    now = {"uid": 0, "gid": 0}
+
+    def become(name: str) -> Callable[[int], None]:
+        return lambda number: now.update({name: number})
+
+    monkeypatch.setattr(os, "geteuid", lambda: now["uid"])
+    monkeypatch.setattr(os, "seteuid", become("uid"))
+    monkeypatch.setattr(os, "setegid", become("gid"))
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: SimpleNamespace(pw_gid=uid + 1000))
+    return now
+
+
+@pytest.mark.parametrize(
+    ("uid", "gid", "owner"),
+    [
+        (None, None, {"uid": 0, "gid": 0}),
+        (33, None, {"uid": 33, "gid": 1033}),
+        (33, 44, {"uid": 33, "gid": 44}),
+        (None, 44, {"uid": 0, "gid": 44}),
+    ],
+)
+def test_owner(identity: dict[str, int], uid: int | None, gid: int | None, owner: dict[str, int]) -> None:
+    """What root makes belongs to the user that twistd is going to become, whatever happens meanwhile."""
+    with process.owned_by(uid, gid):
+        assert identity == owner
+    assert identity == {"uid": 0, "gid": 0}
+    with pytest.raises(OSError, match="no"), process.owned_by(uid, gid):
+        raise OSError("no")
+    assert identity == {"uid": 0, "gid": 0}
+
+
+def test_owner_without_privileges(identity: dict[str, int]) -> None:
+    """Who is not root cannot make things for others, and twistd is going to say so."""
+    identity.update(uid=7, gid=7)
+    with process.owned_by(33, 33):
+        assert identity == {"uid": 7, "gid": 7}
+
+
+def test_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of ours that ends the process is one line; any other keeps its traceback."""
+    monkeypatch.setattr(sys, "__stderr__", sys.stderr)
+    others: list[Any] = []
+    monkeypatch.setattr(sys, "__excepthook__", lambda *about: others.append(about))
+    ours, other = ConfigurationError("the port is taken"), ZeroDivisionError()
+    process.one_line(ConfigurationError, ours, None)
+    process.one_line(ZeroDivisionError, other, None)
+    assert capsys.readouterr().err == "twistd glancecache: the port is taken\n"
+    assert others == [(ZeroDivisionError, other, None)]

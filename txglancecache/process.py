@@ -1,0 +1,83 @@
+"""What a node does to the process that it runs in: whose files it makes, signals, exit status, stderr.
+
+All of it is global, so all of it is done from the composition root only.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import pwd
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any
+
+from twisted.logger import Logger
+
+from txglancecache.errors import GlanceCacheError
+from txglancecache.node import Node
+
+_log = Logger()
+
+
+@contextmanager
+def owned_by(uid: int | None, gid: int | None) -> Iterator[None]:
+    """Within this, what is made belongs to whom twistd is going to become."""
+    if os.geteuid() != 0 or (uid is None and gid is None):
+        yield
+        return
+    if uid is None:
+        uid = 0
+    elif gid is None:
+        gid = pwd.getpwuid(uid).pw_gid
+    os.setegid(gid or 0)
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+def one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """An ``excepthook`` for a start that fails after all: what went wrong, not where in the code."""
+    if not isinstance(error, GlanceCacheError):
+        sys.__excepthook__(kind, error, trace)
+        return
+    _log.critical("{error}", error=str(error))
+    print(f"twistd glancecache: {error}", file=sys.__stderr__)
+
+
+def heed_signals(reactor: Any, node: Node) -> None:
+    """Stop at SIGTERM or SIGINT, without further ado at the second one, and with exit status 0.
+
+    twistd's own handlers make the process die of the signal after it has stopped, and do not expect
+    another one. The reactor has installed them when this is called.
+    """
+    stopping = False
+
+    def stop() -> None:
+        nonlocal stopping
+        if stopping:
+            node.hurry()
+        else:
+            stopping = True
+            reactor.stop()
+
+    def heed(number: int, frame: FrameType | None) -> None:
+        reactor.callFromThread(stop)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, heed)
+
+
+def give_up(reactor: Any, message: str) -> None:
+    """Stop a running process, with a status that tells of it."""
+    _log.critical("{message}", message=message)
+    print(f"twistd glancecache: {message}", file=sys.__stderr__)
+    # twistd offers no exit status of a service's own.
+    atexit.register(os._exit, 1)
+    reactor.stop()

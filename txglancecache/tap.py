@@ -1,0 +1,225 @@
+"""The composition root: from the command line to a running node.
+
+The only module that touches the global reactor.
+
+``twistd`` calls :func:`makeService` while it is still in the foreground, and forks afterwards. What can be
+found wrong is found here, so that it is one line on the operator's stderr in daemon mode too: settings,
+endpoints, the cache directory, whose lock (``flock``) outlives the fork, and whether the ports are free.
+The rest has to wait for the fork, which neither threads nor SQLite survive, and after which a unix socket's
+lock would name a process that is no more. What fails then, such as a port taken in between, ends the process
+all the same: twistd passes it on to the terminal.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any
+
+from OpenSSL.SSL import Error as SSLError
+from twisted.application.service import IService
+from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
+from twisted.web.resource import IResource
+from twisted.web.server import Site
+
+from txglancecache import __version__
+from txglancecache.cache.cache import Cache, CacheSettings, Threads
+from txglancecache.cache.fill import FillSettings
+from txglancecache.command import Options, refuse
+from txglancecache.config import Settings
+from txglancecache.delivery.delivery import Delivery
+from txglancecache.draining import Connections
+from txglancecache.errors import ConfigurationError, GlanceCacheError
+from txglancecache.eviction import S3Fifo
+from txglancecache.listening import Inet, Inherited, Listener, listener
+from txglancecache.management.app import NodeFacts, management_resource
+from txglancecache.management.guard import Guard
+from txglancecache.node import Node
+from txglancecache.origin.client import OriginClient, OriginURL
+from txglancecache.origin.glance import Glance
+from txglancecache.process import give_up, heed_signals, one_line, owned_by
+from txglancecache.proxy.app import DataApp
+from txglancecache.proxy.authorization import Authorizer
+from txglancecache.proxy.clearance import Clearance
+from txglancecache.proxy.images import Images
+from txglancecache.proxy.passthrough import PassThrough
+from txglancecache.proxy.site import data_site
+from txglancecache.store.directory import Directory
+from txglancecache.store.index import Index
+from txglancecache.threads import Pools
+
+__all__ = ["Options", "makeService"]
+
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+#: Seconds for which a client may take nothing of a body before it is given up.
+_STALL_TIMEOUT = 300.0
+
+
+def makeService(options: Options) -> IService:
+    """What ``twistd glancecache`` runs. Leaves with one line on stderr when it cannot."""
+    reactor: Any
+    from twisted.internet import reactor
+
+    twistd: dict[str, Any] = options.parent or {}
+    try:
+        if twistd.get("chroot") is not None:
+            raise ConfigurationError("--chroot does not go with a cache directory that is opened before it")
+        node = compose(options.settings, reactor, partial(owned_by, twistd.get("uid"), twistd.get("gid")))
+    except GlanceCacheError as error:
+        refuse(error)
+    sys.excepthook = one_line
+    reactor.callWhenRunning(heed_signals, reactor, node)
+    return node
+
+
+def _listeners(settings: Settings, reactor: Any) -> tuple[Listener, Listener]:
+    data, manage = listener(reactor, settings.listen), listener(reactor, settings.manage)
+    manage.refuse_if_public()
+    data.refuse_to_share(manage)
+    return data, manage
+
+
+def guard_for(manage: Listener) -> Guard:
+    match manage.place:
+        case Inet(host=host):
+            return Guard(frozenset({host.lower()}))
+        case Inherited(family=socket.AF_INET | socket.AF_INET6):
+            return Guard()
+        case _:
+            return Guard(None)
+
+
+def _client(settings: Settings, reactor: Any) -> OriginClient:
+    origin = OriginURL.parse(settings.origin)
+    trust = None
+    if settings.origin_ca_file is not None:
+        try:
+            trust = trustRootFromCertificates(_certificates(Path(settings.origin_ca_file)))
+        except (OSError, ValueError, SSLError) as error:
+            reason = getattr(error, "strerror", None) or "it holds no certificates in PEM form"
+            raise ConfigurationError(f"cannot use {settings.origin_ca_file}: {reason}") from None
+    return OriginClient(
+        reactor,
+        origin,
+        connect_timeout=settings.origin_connect_timeout,
+        response_timeout=settings.origin_timeout,
+        max_connections=settings.origin_connections,
+        tls_options=optionsForClientTLS(origin.host, trust) if trust and origin.scheme == "https" else None,
+    )
+
+
+def _certificates(path: Path) -> list[Certificate]:
+    found = _CERTIFICATE.findall(path.read_bytes())
+    if not found:
+        raise ValueError
+    return [Certificate.loadPEM(pem) for pem in found]
+
+
+def _cache(settings: Settings, reactor: Any, directory: Directory, pools: Pools) -> Cache:
+    return Cache(
+        settings.origin,
+        directory,
+        Index(directory.index_path, reactor, pools.index),
+        reactor,
+        Threads(disk=pools.disk, fill=pools.fill, hash=pools.hash),
+        S3Fifo(),
+        CacheSettings(
+            max_size=settings.max_size,
+            min_free=settings.min_free,
+            max_entries=settings.max_entries,
+            fill=FillSettings(
+                retries=settings.fill_retries,
+                finish=settings.finish_fills,
+                silence=settings.origin_timeout,
+            ),
+        ),
+    )
+
+
+def _data_app(
+    settings: Settings, reactor: Any, cache: Cache, client: OriginClient, pools: Pools
+) -> IResource:
+    # A token, for Via and Cache-Status.
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()).encode("ascii")
+    pass_through = PassThrough(client, pseudonym=name, trusted=is_trusted(settings.trusted_proxies))
+    glance = Glance(client, reactor)
+    clearance = Clearance(
+        cache,
+        glance,
+        Authorizer(glance, reactor, settings.authorization_ttl),
+        reactor,
+        settings.revalidate_after,
+    )
+    delivery = Delivery(reactor, pools.disk, _STALL_TIMEOUT)
+    images = Images(cache, clearance, client, pass_through, delivery, reactor, name)
+    return DataApp(cache, images, pass_through).resource()
+
+
+def is_trusted(networks: Sequence[str]) -> Callable[[str], bool]:
+    """Whether an address is one of a proxy whose word about its clients is kept."""
+    known = [ip_network(network) for network in networks]
+
+    def trusted(address: str) -> bool:
+        try:
+            ip = ip_address(address)
+        except ValueError:
+            return False
+        return any(ip in network for network in known)
+
+    return trusted
+
+
+def compose(settings: Settings, reactor: Any, owner: Callable[[], AbstractContextManager[None]]) -> Node:
+    """A node made of its parts, none of which has begun to work.
+
+    :param owner: within this is made what has to belong to whom the process is going to become.
+    :raises GlanceCacheError: in one line, when it could not begin.
+    """
+    data, manage = _listeners(settings, reactor)
+    client = _client(settings, reactor)
+    with owner():
+        directory = Directory.open(Path(settings.cache_dir))
+    data.refuse_if_in_use()
+    manage.refuse_if_in_use()
+
+    pools = Pools(reactor)
+    cache = _cache(settings, reactor, directory, pools)
+    facts = NodeFacts(socket.gethostname(), __version__, settings.origin, reactor.seconds())
+    data_factory = data_site(_data_app(settings, reactor, cache, client, pools), reactor=reactor)
+    manage_factory = Site(
+        management_resource(cache, facts, guard_for(manage), clock=reactor.seconds),
+        reactor=reactor,
+        parsePOSTFormSubmission=False,
+    )
+    connections = Connections()
+    connections.watch(data_factory)
+    connections.watch(manage_factory)
+
+    def prepare() -> None:
+        pools.start()
+        with owner():
+            cache.load()
+
+    async def end() -> None:
+        try:
+            await cache.close()
+        finally:
+            await client.close()
+            pools.stop()
+
+    return Node(
+        clock=reactor,
+        sites=[(data, data_factory), (manage, manage_factory)],
+        connections=connections,
+        grace=settings.shutdown_grace,
+        prepare=prepare,
+        begin=cache.start,
+        end=end,
+        failed=partial(give_up, reactor),
+    )
