@@ -7,11 +7,10 @@ no HTTP server.
 from __future__ import annotations
 
 import hashlib
-import math
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 
 from attrs import asdict, define, evolve, field, frozen
 from twisted.internet.defer import Deferred
@@ -23,15 +22,16 @@ from txglancecache.cache.entry import Entry
 from txglancecache.cache.fill import Fill, FillSettings, Reactor, Source
 from txglancecache.cache.reader import Reader
 from txglancecache.cache.recorder import Recorder
-from txglancecache.cache.recovery import check, identify, label, reconcile
+from txglancecache.cache.recovery import Orphans, label, reconcile
 from txglancecache.cache.room import Account, Room
+from txglancecache.cache.roster import Roster, Slot
 from txglancecache.cache.status import CacheStatus, Counters, EntryStatus, Event
 from txglancecache.errors import DigestMismatch, EntryDropped, NoRoom, StoreError
 from txglancecache.eviction import Policy
 from txglancecache.extents import Extents
 from txglancecache.image import Image
 from txglancecache.sizes import format_size
-from txglancecache.store.directory import BodyFile, Directory
+from txglancecache.store.directory import Directory
 from txglancecache.store.index import Index, Record
 from txglancecache.waiting import InThread
 
@@ -64,15 +64,6 @@ class Threads:
 
 
 @define(eq=False)
-class _Slot:
-    """An entry and the work that goes on for it."""
-
-    entry: Entry
-    fill: Fill
-    recorder: Recorder
-
-
-@define(eq=False)
 class Cache:
     """The entries of one cache directory, for one origin.
 
@@ -89,27 +80,26 @@ class Cache:
     settings: CacheSettings
     _wall: Callable[[], float] = time.time
     counters: Counters = field(factory=Counters, init=False)
-    _slots: dict[str, _Slot] = field(factory=dict, init=False)
-    _leaving: set[_Slot] = field(factory=set, init=False)
+    _roster: Roster = field(init=False)
     _events: deque[Event] = field(factory=lambda: deque(maxlen=100), init=False)
     _room: Room = field(init=False)
     _quarantine: Account = field(init=False)
-    _orphans: Sequence[BodyFile] = field(default=(), init=False)
-    _orphaned: Account = field(init=False)
-    _rebuilding: bool = field(default=False, init=False)
+    _orphans: Orphans = field(init=False)
     _recovering: Deferred[None] | None = field(default=None, init=False)
     _trimming: LoopingCall = field(init=False)
-    _closing: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._room = Room(
+        self._roster = Roster(
+            self._index,
+            self._policy,
+            self.counters,
             self.settings.max_size,
             self.settings.min_free,
+            self.settings.max_entries,
             lambda: self._threads.disk(self._directory.free),
-            self._victims,
-            self._evict,
         )
-        self._quarantine = self._orphaned = self._room.account(Extents())
+        self._room = self._roster.room
+        self._quarantine = self._room.account(Extents())
         self._trimming = LoopingCall(lambda: Deferred.fromCoroutine(self._trim()))
         self._trimming.clock = self._reactor
 
@@ -127,12 +117,19 @@ class Cache:
             self._index.delete(key)
         for record in found.records:
             self._restore(record)
-        self._orphans, self._rebuilding = found.orphans, records is None
-        self._count_orphans(found.orphans)
+        self._orphans = Orphans(
+            found.orphans,
+            self.origin,
+            self._directory,
+            self._room,
+            rebuilding=records is None,
+            disk=self._threads.disk,
+            hash=self._threads.hash,
+        )
         self._count_quarantine(sum(file.allocated for file in self._directory.quarantined()))
         _log.info(
             "{entries} entries, {size} on disk, {orphans} files without an entry in {path}",
-            entries=len(self._slots),
+            entries=len(self._roster),
             size=format_size(self._room.charged),
             orphans=len(found.orphans),
             path=str(self._directory.path),
@@ -141,19 +138,19 @@ class Cache:
     def start(self) -> None:
         """Begin the work that goes on by itself: keeping the limits, and seeing to orphans."""
         self._trimming.start(_TRIM_INTERVAL, now=True)
-        self._recovering = Deferred.fromCoroutine(self._see_to_orphans())
+        self._recovering = Deferred.fromCoroutine(self._orphans.see_to(self._adopt))
         self._recovering.addErrback(lambda failure: _log.failure("Cannot see to orphaned bodies", failure))
 
     async def close(self) -> None:
         """Stop every fill, record what is there, and close the index and the directory."""
-        self._closing = True
+        self._orphans.stop()
         if self._trimming.running:
             self._trimming.stop()
         if self._recovering is not None:
             await self._recovering
-        for slot in [*self._slots.values(), *self._leaving]:
+        for slot in [*self._roster, *self._roster.leaving]:
             await slot.fill.stop()
-        for slot in list(self._slots.values()):
+        for slot in self._roster:
             await slot.recorder.settle()
         await self._index.close()
         self._directory.close()
@@ -166,7 +163,7 @@ class Cache:
 
     def find(self, image_id: str) -> Entry | None:
         """The entry for an image, complete or not."""
-        slot = self._slots.get(self.key(image_id))
+        slot = self._roster.find(self.key(image_id))
         return slot.entry if slot else None
 
     async def admit(self, image: Image) -> Entry:
@@ -175,13 +172,13 @@ class Cache:
         An entry for another body under the same id is dropped.
         """
         key = self.key(image.image_id)
-        slot = self._slots.get(key)
+        slot = self._roster.find(key)
         if slot is not None and not slot.entry.image.same_body(image):
             self.outdated(slot.entry)
             slot = None
         if slot is None:
-            await self._keep_below(self.settings.max_entries)
-            slot = self._slots.get(key) or self._make(key, image)
+            await self._roster.make_place()
+            slot = self._roster.find(key) or self._make(key, image)
         slot.entry.image = evolve(slot.entry.image, checksum=image.checksum)
         slot.entry.identified = self._reactor.seconds()
         return slot.entry
@@ -197,8 +194,8 @@ class Cache:
         :raises EntryDropped: the entry has left the cache.
         :raises StoreError: the body file cannot be used; the entry has been dropped.
         """
-        slot = self._slots.get(entry.key)
-        if slot is None or slot.entry is not entry:
+        slot = self._roster.slot_of(entry)
+        if slot is None:
             raise EntryDropped
         readers = [Reader(entry, start, stop, whole) for start, stop in intervals]
         try:
@@ -218,18 +215,15 @@ class Cache:
             raise
         return readers
 
-    def hit(self, entry: Entry) -> None:
-        """The entry was asked for."""
-        entry.hits += 1
+    def touch(self, entry: Entry, *, hit: bool) -> None:
+        """The entry was asked for; ``hit``: and everything that was wanted was there."""
+        entry.hits += hit
         entry.last_access = self._wall()
-        if not entry.dropped:
-            self._policy.hit(entry.key)
-            if entry.durable:
-                self._index.put(entry.record())
+        self._roster.touch(entry)
 
     def drop(self, entry: Entry, reason: str) -> None:
         """Take the entry out of the cache. Those who read it go on; nobody finds it any more."""
-        if self._detach(entry):
+        if self._roster.remove(entry):
             _log.info("Dropped image {image_id}: {reason}", image_id=entry.image.image_id, reason=reason)
             entry.body.remove().addErrback(
                 lambda failure: _log.failure("Cannot remove {body}", failure, body=entry.body.name)
@@ -238,10 +232,10 @@ class Cache:
     def outdated(self, entry: Entry) -> None:
         """The origin has another body now: drop the entry and stop its fill."""
         self._note("outdated", entry, "the origin has another body now")
-        slot = self._slots.get(entry.key)
+        slot = self._roster.slot_of(entry)
         self.drop(entry, "the origin has another body now")
         entry.fail_missing(EntryDropped("the origin has another body now"))
-        if slot is not None and slot.entry is entry:
+        if slot is not None:
             self._stop(slot)
 
     # -- what the management site does -----------------------------------------------------------
@@ -252,7 +246,7 @@ class Cache:
 
     def status(self) -> CacheStatus:
         return CacheStatus(
-            entries=len(self._slots),
+            entries=len(self._roster),
             bytes_on_disk=self._room.written,
             reserved=self._room.charged - self._room.written,
             max_size=self.settings.max_size,
@@ -263,7 +257,7 @@ class Cache:
         )
 
     def entries(self) -> list[EntryStatus]:
-        return [slot.entry.status() for slot in self._slots.values()]
+        return [slot.entry.status() for slot in self._roster]
 
     def entry(self, image_id: str) -> EntryStatus | None:
         entry = self.find(image_id)
@@ -272,7 +266,7 @@ class Cache:
     async def purge(self, image_id: str) -> bool:
         """Drop one image; ``False`` if it is not in the cache. Returns when its row and file are gone."""
         entry = self.find(image_id)
-        if entry is None or not self._detach(entry):
+        if entry is None or not self._roster.remove(entry):
             return False
         self.counters.purges += 1
         await self._index.flush()
@@ -281,8 +275,8 @@ class Cache:
 
     async def purge_all(self) -> int:
         """Drop every image; returns how many there were."""
-        entries = [slot.entry for slot in self._slots.values()]
-        purged = [entry for entry in entries if self._detach(entry)]
+        entries = [slot.entry for slot in self._roster]
+        purged = [entry for entry in entries if self._roster.remove(entry)]
         self.counters.purges += len(purged)
         await self._index.flush()
         for entry in purged:
@@ -292,8 +286,8 @@ class Cache:
     # -- what fills tell (FillObserver) ----------------------------------------------------------
 
     def fill_grew(self, entry: Entry) -> None:
-        slot = self._slots.get(entry.key)
-        if slot is not None and slot.entry is entry:
+        slot = self._roster.slot_of(entry)
+        if slot is not None:
             slot.recorder.note_growth()
 
     def fill_verified(self, entry: Entry) -> None:
@@ -301,9 +295,9 @@ class Cache:
         self.fill_grew(entry)
 
     def fill_idle(self, entry: Entry) -> None:
-        slot = self._slots.get(entry.key)
-        if slot is not None and slot.entry is entry:
-            self._policy.resize(entry.key, entry.account.charged.total)
+        slot = self._roster.slot_of(entry)
+        if slot is not None:
+            self._roster.resize(entry)
             if entry.durable != entry.extents or entry.verified:
                 slot.recorder.note_growth()
 
@@ -315,7 +309,7 @@ class Cache:
             image_id=entry.image.image_id,
             error=str(error),
         )
-        if self._detach(entry):
+        if self._roster.remove(entry):
             moved = entry.body.quarantine(
                 self.settings.quarantine_files, self.settings.max_size // _QUARANTINE_PART
             )
@@ -336,42 +330,44 @@ class Cache:
 
     # -- inside ----------------------------------------------------------------------------------
 
-    def _make(self, key: str, image: Image) -> _Slot:
-        name = f"{key}.{secrets.token_hex(4)}"
-        body = Body(name, image.size, label(self.origin, image), False, self._directory, self._threads.disk)
-        entry = Entry(
-            key=key,
-            origin=self.origin,
-            image=image,
-            body=body,
-            account=self._room.account(Extents()),
-            created=self._wall(),
-            identified=self._reactor.seconds(),
-        )
-        return self._enter(entry)
+    def _adopt(self, name: str, image: Image) -> bool:
+        """Make an entry of a file that has been found to be the whole image, unless there is one."""
+        if self.find(image.image_id) is not None:
+            return False
+        body = Body(name, image.size, b"", True, self._directory, self._threads.disk)
+        entry = self._build(image, body, Extents.of((0, image.size)))
+        entry.verified = True
+        self._enter(entry)
+        self._index.put(entry.record())
+        _log.info("Recovered image {image_id} without the index", image_id=image.image_id)
+        return True
 
     def _restore(self, record: Record) -> None:
         image = Image(record.image_id, record.size, record.algorithm, record.digest, record.checksum)
         body = Body(record.body, record.size, b"", True, self._directory, self._threads.disk)
-        self._enter(
-            Entry(
-                key=record.key,
-                origin=record.origin,
-                image=image,
-                body=body,
-                account=self._room.account(record.extents),
-                created=record.created,
-                identified=-math.inf,
-                extents=record.extents,
-                durable=record.extents,
-                verified=record.verified,
-                pinned=record.pinned,
-                hits=record.hits,
-                last_access=record.last_access,
-            )
+        entry = self._build(image, body, record.extents)
+        entry.created, entry.last_access = record.created, record.last_access
+        entry.verified, entry.pinned, entry.hits = record.verified, record.pinned, record.hits
+        self._enter(entry)
+
+    def _make(self, key: str, image: Image) -> Slot:
+        name = f"{key}.{secrets.token_hex(4)}"
+        body = Body(name, image.size, label(self.origin, image), False, self._directory, self._threads.disk)
+        return self._enter(self._build(image, body, Extents()))
+
+    def _build(self, image: Image, body: Body, on_disk: Extents) -> Entry:
+        return Entry(
+            key=self.key(image.image_id),
+            origin=self.origin,
+            image=image,
+            body=body,
+            account=self._room.account(on_disk),
+            created=self._wall(),
+            extents=on_disk,
+            durable=on_disk,
         )
 
-    def _enter(self, entry: Entry) -> _Slot:
+    def _enter(self, entry: Entry) -> Slot:
         fill = Fill(
             entry,
             self.settings.fill,
@@ -381,60 +377,15 @@ class Cache:
             self._threads.hash,
             self.counters,
         )
-        slot = _Slot(entry, fill, Recorder(entry, self._index, self._reactor, self._threads.disk))
         entry.on_leave = fill.update
-        self._slots[entry.key] = slot
-        self._policy.insert(entry.key, entry.account.charged.total, hits=entry.hits)
+        slot = Slot(entry, fill, Recorder(entry, self._index, self._reactor, self._threads.disk))
+        self._roster.enter(slot)
         return slot
 
-    def _detach(self, entry: Entry, *, evicted: bool = False) -> bool:
-        """Forget the entry; ``False`` if that has been done. The caller sees to its file."""
-        slot = self._slots.get(entry.key)
-        if slot is None or slot.entry is not entry:
-            return False
-        del self._slots[entry.key]
-        self._policy.remove(entry.key, evicted=evicted)
-        self._index.delete(entry.key)
-        entry.dropped = True
-        slot.recorder.cancel()
-        self._leaving.add(slot)
-        entry.body.on_closed = lambda: self._left(slot)
-        slot.fill.update()
-        return True
-
-    def _left(self, slot: _Slot) -> None:
-        slot.entry.account.close()
-        self._leaving.discard(slot)
-
-    def _stop(self, slot: _Slot) -> None:
+    def _stop(self, slot: Slot) -> None:
         Deferred.fromCoroutine(slot.fill.stop()).addErrback(
             lambda failure: _log.failure("Cannot stop a fill of {key}", failure, key=slot.entry.key)
         )
-
-    def _victims(self) -> Iterator[tuple[str, int]]:
-        for key in self._policy.victims():
-            slot = self._slots.get(key)
-            if slot is not None and slot.entry.idle and not slot.entry.pinned:
-                yield key, slot.entry.account.charged.total
-
-    def _evict(self, key: str) -> Deferred[None]:
-        entry = self._slots[key].entry
-        self._detach(entry, evicted=True)
-        self.counters.evictions += 1
-        _log.info(
-            "Evicted image {image_id}, {size}",
-            image_id=entry.image.image_id,
-            size=format_size(entry.account.charged.total),
-        )
-        return entry.body.remove()
-
-    async def _keep_below(self, count: int) -> None:
-        victims = self._victims()
-        while len(self._slots) >= count:
-            victim = next(victims, None)
-            if victim is None:
-                raise NoRoom(0)
-            await self._evict(victim[0])
 
     async def _trim(self) -> None:
         try:
@@ -448,44 +399,3 @@ class Cache:
     def _count_quarantine(self, size: int) -> None:
         self._quarantine.close()
         self._quarantine = self._room.account(Extents.of((0, size)))
-
-    def _count_orphans(self, files: Sequence[BodyFile]) -> None:
-        self._orphaned.close()
-        self._orphaned = self._room.account(Extents.of((0, sum(file.allocated for file in files))))
-
-    async def _see_to_orphans(self) -> None:
-        """Remove files without an entry; with the index lost, keep those that verify."""
-        for place, file in enumerate(self._orphans):
-            image = None
-            if self._closing:
-                return
-            if self._rebuilding:
-                image = await self._threads.disk(identify, self._directory, file.name, self.origin)
-            kept = image is not None and await self._threads.hash(check, self._directory, file.name, image)
-            self._count_orphans(self._orphans[place + 1 :])
-            if image is not None and kept and self.find(image.image_id) is None:
-                self._adopt(file.name, image)
-            else:
-                await self._threads.disk(self._directory.remove_body, file.name)
-
-    def _adopt(self, name: str, image: Image) -> None:
-        """Make an entry of a body file that has been found to be the whole image."""
-        record = Record(
-            key=self.key(image.image_id),
-            origin=self.origin,
-            image_id=image.image_id,
-            body=name,
-            size=image.size,
-            algorithm=image.algorithm,
-            digest=image.digest,
-            checksum=image.checksum,
-            extents=Extents.of((0, image.size)),
-            verified=True,
-            hits=0,
-            created=self._wall(),
-            last_access=0.0,
-            pinned=False,
-        )
-        self._restore(record)
-        self._index.put(record)
-        _log.info("Recovered image {image_id} without the index", image_id=image.image_id)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
-from attrs import asdict, frozen
+from attrs import asdict, define, field, frozen
 
+from txglancecache.cache.room import Account, Room
 from txglancecache.cache.verify import verify_file
 from txglancecache.errors import StoreError
 from txglancecache.extents import Extents
 from txglancecache.image import Image
 from txglancecache.store.directory import BodyFile, Directory
 from txglancecache.store.index import Record
+from txglancecache.waiting import InThread
 
 
 @frozen
@@ -46,11 +48,53 @@ def reconcile(records: Iterable[Record], files: Iterable[BodyFile], origin: str)
 
 
 def label(origin: str, image: Image) -> bytes:
-    """What a body file carries with it, so that `identify` can tell what it is."""
+    """What a body file carries with it, so that `Orphans` can tell what it is."""
     return json.dumps({"origin": origin, **asdict(image)}).encode()
 
 
-def identify(directory: Directory, name: str, origin: str) -> Image | None:
+@define(eq=False)
+class Orphans:
+    """Body files that no row of the index speaks of. Their bytes count for as long as they are there.
+
+    :param rebuilding: the index was lost, so that they may well be whole.
+    """
+
+    _files: Sequence[BodyFile]
+    _origin: str
+    _directory: Directory
+    _room: Room
+    _rebuilding: bool = field(kw_only=True)
+    _disk: InThread = field(kw_only=True)
+    _hash: InThread = field(kw_only=True)
+    _account: Account = field(init=False)
+    _stopped: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._account = self._charge(self._files)
+
+    def stop(self) -> None:
+        """Have `see_to` end after the file that it is at."""
+        self._stopped = True
+
+    async def see_to(self, adopt: Callable[[str, Image], bool]) -> None:
+        """Remove each, unless it is whole and ``adopt`` takes it."""
+        for place, file in enumerate(self._files):
+            if self._stopped:
+                return
+            image = None
+            if self._rebuilding:
+                image = await self._disk(_identify, self._directory, file.name, self._origin)
+            whole = image is not None and await self._hash(_check, self._directory, file.name, image)
+            self._account.close()
+            self._account = self._charge(self._files[place + 1 :])
+            if image is None or not whole or not adopt(file.name, image):
+                await self._disk(self._directory.remove_body, file.name)
+
+    def _charge(self, files: Sequence[BodyFile]) -> Account:
+        return self._room.account(Extents.of((0, sum(file.allocated for file in files))))
+
+
+def _identify(directory: Directory, name: str, origin: str) -> Image | None:
     """Which image of ``origin`` an orphaned file says it is; blocks."""
     text = directory.body_label(name)
     if text is None:
@@ -62,7 +106,7 @@ def identify(directory: Directory, name: str, origin: str) -> Image | None:
         return None
 
 
-def check(directory: Directory, name: str, image: Image) -> bool:
+def _check(directory: Directory, name: str, image: Image) -> bool:
     """Whether the file is the whole image; blocks for as long as hashing it takes."""
     try:
         fd = directory.open_body(name, image.size)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from contextlib import ExitStack
-from email.utils import formatdate
 from enum import Enum
 
 from attrs import define
@@ -41,6 +40,7 @@ class _How(Enum):
     MISS = {"fwd": b"miss", "stored": True}
     PARTIAL = {"fwd": b"partial", "stored": True}
     COLLAPSED = {"fwd": b"miss", "collapsed": True}
+    NO_BODY = {"fwd": b"miss"}
 
 
 @define(eq=False)
@@ -78,6 +78,8 @@ class Images:
                 return
             try:
                 await self._answer(request, asked, settled)
+                return
+            except ClientGone:
                 return
             except (EntryDropped, ImageChanged):
                 continue
@@ -119,7 +121,7 @@ class Images:
             request.setHeader(b"content-range", selection.content_range(image.size))
             request.setHeader(b"content-length", b"0")
         elif request.method == b"HEAD":
-            self._begin(request, cleared, 200, self._how(image, [ByteRange(0, image.size)]))
+            self._begin(request, cleared, 200, self._how(image, ()))
             self._describe(request, image, selection)
         else:
             await self._serve(request, asked, cleared, selection)
@@ -145,18 +147,29 @@ class Images:
             fd = await readers[0].descriptor()
             await readers[0].wait()
             self._count(how)
-            cache.hit(entry)
+            cache.touch(entry, hit=how is _How.HIT)
+            began = self._clock.seconds()
             self._begin(request, cleared, 200 if whole else 206, how)
             plan = self._describe(request, image, selection)
+            ended = "broken off"
             try:
                 await self._send(request, readers, fd, plan)
-            except ClientGone:
-                _log.debug("The client of image {id} left", id=image.image_id)
-            except CancelledError:
+                ended = "complete"
+            except (ClientGone, CancelledError):
+                ended = "left by its client"
                 raise
             except Exception as error:
-                _log.warn("Aborted a download of image {id}: {error}", id=image.image_id, error=str(error))
+                ended = f"aborted: {error}"
                 request.abort()
+            finally:
+                _log.info(
+                    "Image {id}, {how}: {sent} bytes in {seconds:.3f} s, {ended}",
+                    id=image.image_id,
+                    how=how.name.lower(),
+                    sent=sum(reader.position - reader.start for reader in readers),
+                    seconds=self._clock.seconds() - began,
+                    ended=ended,
+                )
 
     async def _send(
         self, request: DataRequest, readers: Sequence[Reader], fd: int, plan: MultipartPlan | None
@@ -178,7 +191,6 @@ class Images:
         """Set the status and the fields that every answer about a known image has."""
         request.setResponseCode(code)
         fields = request.responseHeaders
-        fields.setRawHeaders(b"date", [formatdate(usegmt=True).encode()])
         fields.setRawHeaders(b"etag", [cleared.image.etag])
         fields.setRawHeaders(b"accept-ranges", [b"bytes"])
         fields.setRawHeaders(b"cache-status", [cache_status(self._name, **how.value)])
@@ -214,10 +226,10 @@ class Images:
         """How an answer that needs ``ranges`` of the body is going to be had."""
         entry = self._cache.find(image.image_id)
         if entry is None:
-            return _How.MISS
+            return _How.MISS if ranges else _How.NO_BODY
         if entry.verified or all(entry.extents.covers(part.start, part.stop) for part in ranges):
             return _How.HIT
-        if entry.filling:
+        if entry.filling or entry.readers:
             return _How.COLLAPSED
         return _How.PARTIAL if entry.extents else _How.MISS
 

@@ -205,7 +205,7 @@ class World:
             entry = await self.cache.admit(image)
             interval = (start, image.size if stop is None else stop)
             (reader,) = await self.cache.read(entry, [interval], whole=whole, source=origin.source(who))
-            self.cache.hit(entry)
+            self.cache.touch(entry, hit=True)
             return reader
 
         return result(opened())
