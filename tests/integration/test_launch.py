@@ -29,7 +29,7 @@ BEGINNING, END = b"a" * 1000, b"z" * 1000
 class SlowOrigin:
     """An origin that sends half of every answer, and the rest when it may go on."""
 
-    def __init__(self) -> None:
+    def __init__(self, pem: Path | None = None) -> None:
         self.go_on = threading.Event()
         origin = self
 
@@ -47,10 +47,15 @@ class SlowOrigin:
                 """Say nothing."""
 
         self._server = http.server.ThreadingHTTPServer((LOOPBACK, 0), Handler)
+        self._scheme = "http" if pem is None else "https"
+        if pem is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(pem)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
 
     @property
     def url(self) -> str:
-        return f"http://{LOOPBACK}:{self._server.server_port}"
+        return f"{self._scheme}://{LOOPBACK}:{self._server.server_port}"
 
     def __enter__(self) -> SlowOrigin:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -404,6 +409,21 @@ def test_tls(launch: Launch) -> None:
     client = http.client.HTTPSConnection(LOOPBACK, launch.manage_port, context=trust)
     assert launch.ask("GET", "/cache", client)[0] == 200
     assert launch.stop() == (0, "")
+
+
+def test_tls_to_the_origin(launch: Launch) -> None:
+    """An https origin is believed when the given certificates vouch for it, and not otherwise."""
+    pem = write_certificate(launch.directory / "key.pem")
+    with SlowOrigin(pem) as origin:
+        origin.go_on.set()
+        launch.start(*launch.flags(origin=origin.url, origin_ca_file=str(pem)))
+        assert download(launch).read() == END
+        assert launch.stop() == (0, "")
+        launch.start(*launch.flags(origin=origin.url))
+        client = http.client.HTTPConnection(LOOPBACK, launch.data_port, timeout=PATIENCE)
+        client.request("GET", "/v2/slow")
+        assert client.getresponse().status == 502
+        assert launch.stop() == (0, "")
 
 
 @pytest.mark.parametrize("interface", ["", LOOPBACK], ids=["any", "loopback"])
