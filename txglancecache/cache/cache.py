@@ -7,12 +7,13 @@ no HTTP server.
 from __future__ import annotations
 
 import hashlib
+import math
 import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from attrs import asdict, define, evolve, field, frozen
+from attrs import asdict, define, field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -179,8 +180,6 @@ class Cache:
         if slot is None:
             await self._roster.make_place()
             slot = self._roster.find(key) or self._make(key, image)
-        slot.entry.image = evolve(slot.entry.image, checksum=image.checksum)
-        slot.entry.identified = self._reactor.seconds()
         return slot.entry
 
     async def read(
@@ -353,9 +352,9 @@ class Cache:
     def _make(self, key: str, image: Image) -> Slot:
         name = f"{key}.{secrets.token_hex(4)}"
         body = Body(name, image.size, label(self.origin, image), False, self._directory, self._threads.disk)
-        return self._enter(self._build(image, body, Extents()))
+        return self._enter(self._build(image, body, Extents(), self._reactor.seconds()))
 
-    def _build(self, image: Image, body: Body, on_disk: Extents) -> Entry:
+    def _build(self, image: Image, body: Body, on_disk: Extents, identified: float = -math.inf) -> Entry:
         return Entry(
             key=self.key(image.image_id),
             origin=self.origin,
@@ -363,6 +362,7 @@ class Cache:
             body=body,
             account=self._room.account(on_disk),
             created=self._wall(),
+            identified=identified,
             extents=on_disk,
             durable=on_disk,
         )

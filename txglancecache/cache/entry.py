@@ -33,7 +33,7 @@ class Entry:
     body: Body
     account: Account
     created: float
-    identified: float = -math.inf
+    identified: float
     extents: Extents = field(factory=Extents)
     durable: Extents = field(factory=Extents)
     verified: bool = False
