@@ -8,8 +8,8 @@ missing, resumes what broke, and has the body verified as it grows.
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable
-from typing import Protocol
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
@@ -49,7 +49,7 @@ _SOURCES_KEPT = 8
 class Source(Protocol):
     """The origin's answer to one client: asks for the bytes with that client's own credentials."""
 
-    def fetch(self, start: int, stop: int, size: int) -> Awaitable[Response]:
+    def fetch(self, start: int, stop: int, size: int) -> Coroutine[Any, Any, Response]:
         """The response whose body is ``[start, stop)`` of a body of ``size`` bytes.
 
         :raises SourceRefused: this client may not have them.
@@ -242,15 +242,15 @@ class Fill:
         if not self._sources:
             raise TransferStopped
         source = self._sources[-1]
+        wanted = entry.extents.gaps(span.start, span.stop)
+        self._counters.transfers += 1
         try:
-            response = await source.fetch(span.start, span.stop, size)
+            answer = source.fetch(span.start, span.stop, size)
+            await transfer.run(answer, span.start, fd, Extents.of((0, size)).difference(wanted))
         except SourceRefused:
             if source in self._sources:
                 self._sources.remove(source)
             raise
-        self._counters.transfers += 1
-        wanted = entry.extents.gaps(span.start, span.stop)
-        await transfer.run(response, span.start, fd, Extents.of((0, size)).difference(wanted))
 
     def _grew(self, start: int, stop: int) -> None:
         self._failures = 0

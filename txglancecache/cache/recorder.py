@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from txglancecache.cache.entry import Entry
+from txglancecache.errors import StoreError
 from txglancecache.store.index import Index
 from txglancecache.waiting import InThread
 
@@ -67,7 +68,7 @@ class Recorder:
             entry.body.retain()
             try:
                 await self._in_thread(os.fdatasync, await entry.body.opened())
-            except OSError as error:
+            except (OSError, StoreError) as error:
                 _log.error("Cannot sync {body}: {error}", body=entry.body.name, error=str(error))
                 return
             finally:

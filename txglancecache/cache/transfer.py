@@ -15,11 +15,13 @@ import fcntl
 import os
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from threading import Lock
+from typing import Any
 
 from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 
 from txglancecache.errors import OriginProtocolError, OriginTimeout, StoreError
@@ -111,9 +113,10 @@ class Transfer:
         if self._abort is not None:
             self._abort()
 
-    async def run(self, response: Response, begin: int, fd: int, present: Extents) -> None:
-        """Move the body of ``response`` until the span is complete.
+    async def run(self, answer: Coroutine[Any, Any, Response], begin: int, fd: int, present: Extents) -> None:
+        """Move the body of ``answer`` until the span is complete.
 
+        :param answer: the response, which may still be on its way.
         :param begin: the offset of the first byte of the response's body.
         :param fd: the body file.
         :param present: what is on disk already, and has to stay as it is.
@@ -121,6 +124,7 @@ class Transfer:
         :raises StoreError: the disk failed.
         :raises TransferStopped: after `give_up`.
         """
+        response = await self._head(answer)
         sink = _Sink(self.span, fd, begin, present)
         detached = response.detach()
         if detached is None:
@@ -134,6 +138,17 @@ class Transfer:
             self._abort = None
             publisher.finish()
             detached.close()
+
+    async def _head(self, answer: Coroutine[Any, Any, Response]) -> Response:
+        """The response, unless the transfer is given up before it is there."""
+        coming = Deferred.fromCoroutine(answer)
+        self._abort = coming.cancel
+        try:
+            return await coming
+        except CancelledError:
+            raise TransferStopped from None
+        finally:
+            self._abort = None
 
     def _publish(self, spans: list[tuple[int, int]]) -> None:
         for start, stop in spans:

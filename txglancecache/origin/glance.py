@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Any
 
 from attrs import define, field, frozen
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from txglancecache.errors import (
@@ -25,6 +26,7 @@ from txglancecache.errors import (
 from txglancecache.headers import RawHeaders, first, without
 from txglancecache.image import Image, usable_algorithm
 from txglancecache.origin.client import Head, OriginClient, Response
+from txglancecache.waiting import Outcome
 
 #: Request header fields that would make Glance answer something else than what is asked for here.
 _CONDITIONS = (
@@ -96,8 +98,8 @@ class Glance:
 
     _client: OriginClient
     _clock: IReactorTime
-    _range_is_checked: bool = field(default=False, init=False)
-    _versions_known_until: float = field(default=float("-inf"), init=False)
+    _versions: Outcome[list[tuple[int, int]]] | None = field(default=None, init=False)
+    _versions_known_until: float = field(default=0.0, init=False)
 
     async def authorize(self, target: bytes, headers: RawHeaders, size: int) -> Verdict:
         """Ask whether a client may download a body of ``size`` bytes, without moving any of it.
@@ -140,13 +142,19 @@ class Glance:
     async def _checks_before_range(self) -> bool:
         """Whether this Glance settles who may download before it looks at the range."""
         now = self._clock.seconds()
-        if now >= self._versions_known_until:
-            headers = [(b"Host", self._client.origin.netloc), (b"Accept", b"application/json")]
-            response = await self._client.request(b"GET", b"/versions", headers)
-            document = await response.collect(_LARGE_DOCUMENT)
-            self._range_is_checked = max(_versions(document), default=(0, 0)) >= _CHECKED_BEFORE_RANGE
+        if self._versions is None or now >= self._versions_known_until:
+            self._versions = Outcome.of(Deferred.fromCoroutine(self._ask_versions()))
             self._versions_known_until = now + _VERSIONS_KEPT
-        return self._range_is_checked
+        try:
+            return max(await self._versions.wait(), default=(0, 0)) >= _CHECKED_BEFORE_RANGE
+        except OriginError:
+            self._versions = None
+            raise
+
+    async def _ask_versions(self) -> list[tuple[int, int]]:
+        headers = [(b"Host", self._client.origin.netloc), (b"Accept", b"application/json")]
+        response = await self._client.request(b"GET", b"/versions", headers)
+        return _versions(await response.collect(_LARGE_DOCUMENT))
 
 
 @define(eq=False)

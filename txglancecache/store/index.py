@@ -25,6 +25,9 @@ _log = Logger()
 #: The schema that this code writes, kept in ``PRAGMA user_version``.
 SCHEMA_VERSION = 1
 
+#: Seconds until a write that failed is tried again.
+_RETRY_INTERVAL = 5.0
+
 _SCHEMA = """
 CREATE TABLE entries (
     key         TEXT PRIMARY KEY,
@@ -156,9 +159,10 @@ class Index:
         if self._database is not None:
             await self._run(self._database.close)
 
-    def _schedule(self) -> None:
+    def _schedule(self, delay: float | None = None) -> None:
         if self._timer is None and not self._closed:
-            self._timer = self._clock.callLater(self._interval, self._flush_on_time)
+            delay = self._interval if delay is None else delay
+            self._timer = self._clock.callLater(delay, self._flush_on_time)
 
     def _flush_on_time(self) -> None:
         self._timer = None
@@ -176,7 +180,7 @@ class Index:
         def keep(failure: Any) -> None:
             _log.error("Cannot write the index: {error}", error=failure.getErrorMessage())
             self._pending = {**batch, **self._pending}
-            self._schedule()
+            self._schedule(_RETRY_INTERVAL)
 
         return self._run(lambda: self._write(batch)).addErrback(keep)
 

@@ -49,8 +49,8 @@ class Move:
         origin = OriginURL("http", "127.0.0.1", server.number)
         client = OriginClient(reactor, origin, connect_timeout=5, response_timeout=5, max_connections=4)
         try:
-            response = await client.request(b"GET", b"/", [(b"Host", b"x")])
-            await self.transfer.run(response, begin, self.fd, self.present)
+            answer = client.request(b"GET", b"/", [(b"Host", b"x")])
+            await self.transfer.run(answer, begin, self.fd, self.present)
         finally:
             await client.close()
             await server.stop()
@@ -184,6 +184,22 @@ async def test_giving_up_wakes_the_thread(move: Move) -> None:
         await peer.head()
         peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE, BODY[:50_000])
         await pause(0.1)
+        move.transfer.give_up()
+        await peer.gone()
+
+    running = Deferred.fromCoroutine(move.run(script))
+    running.addTimeout(3, reactor)
+    with pytest.raises(TransferStopped):
+        await running
+
+
+@pytest_twisted.ensureDeferred
+async def test_giving_up_does_not_wait_for_the_head(move: Move) -> None:
+    """Nor does a transfer whose answer has not begun yet keep anybody waiting."""
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await pause(0.05)
         move.transfer.give_up()
         await peer.gone()
 
