@@ -43,6 +43,6 @@ setup(
         "h11>=0.14",
         "oslo.config>=9.0",
     ],
-    entry_points={"oslo.config.opts": ["txglancecache = txglancecache.options:list_opts"]},
+    entry_points={"oslo.config.opts": ["txglancecache = txglancecache.service.options:list_opts"]},
     zip_safe=False,
 )

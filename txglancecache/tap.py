@@ -31,28 +31,28 @@ from twisted.web.server import Site
 from txglancecache import __version__
 from txglancecache.cache.cache import Cache, CacheSettings, Threads
 from txglancecache.cache.fill import FillSettings
-from txglancecache.command import Options, refuse
-from txglancecache.config import Settings
 from txglancecache.delivery.delivery import Delivery
-from txglancecache.draining import Connections
 from txglancecache.errors import ConfigurationError, GlanceCacheError
 from txglancecache.eviction import S3Fifo
-from txglancecache.listening import Inet, Inherited, Listener, listener
 from txglancecache.management.app import NodeFacts, management_resource
 from txglancecache.management.guard import Guard
-from txglancecache.node import Node
 from txglancecache.origin.client import OriginClient, OriginURL
 from txglancecache.origin.glance import Glance
-from txglancecache.process import give_up, heed_signals, one_line, owned_by
 from txglancecache.proxy.app import DataApp
 from txglancecache.proxy.authorization import Authorizer
 from txglancecache.proxy.clearance import Clearance
 from txglancecache.proxy.images import Images
 from txglancecache.proxy.passthrough import PassThrough
 from txglancecache.proxy.site import data_site
+from txglancecache.service.command import Options, refuse
+from txglancecache.service.config import Settings
+from txglancecache.service.draining import Connections
+from txglancecache.service.listening import Inet, Inherited, Listener, listener
+from txglancecache.service.node import Node
+from txglancecache.service.process import give_up, heed_signals, one_line, owned_by
+from txglancecache.service.threads import Pools
 from txglancecache.store.directory import Directory
 from txglancecache.store.index import Index
-from txglancecache.threads import Pools
 
 __all__ = ["Options", "makeService"]
 

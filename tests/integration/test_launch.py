@@ -21,7 +21,7 @@ import pytest
 from tests.cloud.ports import LOOPBACK
 from tests.integration.launching import NOWHERE, PATIENCE, Launch, UnixConnection, exists, listens
 from tests.unit.certificates import write_certificate
-from txglancecache.options import OPTIONS, flag
+from txglancecache.service.options import OPTIONS, flag
 
 BEGINNING, END = b"a" * 1000, b"z" * 1000
 

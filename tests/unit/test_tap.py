@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.testing import MemoryReactor
 
 from txglancecache import tap
-from txglancecache.listening import listener
+from txglancecache.service.listening import listener
 
 
 @pytest.mark.parametrize(

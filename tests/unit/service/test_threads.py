@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from twisted.internet.interfaces import IReactorFromThreads
 
-from txglancecache.threads import Pools
+from txglancecache.service.threads import Pools
 
 
 class Reactor:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from txglancecache import process
 from txglancecache.errors import ConfigurationError
+from txglancecache.service import process
 
 
 @pytest.fixture

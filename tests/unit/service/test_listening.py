@@ -13,7 +13,7 @@ from twisted.internet.testing import MemoryReactor
 
 from tests.unit.certificates import write_certificate
 from txglancecache.errors import ConfigurationError
-from txglancecache.listening import Inet, Listener, Unix, listener
+from txglancecache.service.listening import Inet, Listener, Unix, listener
 
 
 @pytest.fixture

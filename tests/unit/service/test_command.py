@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from txglancecache.command import Options
-from txglancecache.options import OPTIONS, SECTIONS, flag
+from txglancecache.service.command import Options
+from txglancecache.service.options import OPTIONS, SECTIONS, flag
 
 NEEDED = ["--origin", "http://glance:9292", "--cache-dir", "/var/cache/glance"]
 

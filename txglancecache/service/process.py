@@ -18,7 +18,7 @@ from typing import Any
 from twisted.logger import Logger
 
 from txglancecache.errors import GlanceCacheError
-from txglancecache.node import Node
+from txglancecache.service.node import Node
 
 _log = Logger()
 

@@ -14,9 +14,9 @@ from oslo_config import cfg
 from twisted.python import usage
 
 from txglancecache import __version__
-from txglancecache.config import Settings, load
 from txglancecache.errors import ConfigurationError
-from txglancecache.options import GROUP, OPTIONS, SECTIONS, flag
+from txglancecache.service.config import Settings, load
+from txglancecache.service.options import GROUP, OPTIONS, SECTIONS, flag
 
 _INTRODUCTION = (
     "Stands in front of Glance, keeps image bodies on local disk and serves them from there; everything else "

@@ -14,10 +14,10 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from zope.interface import implementer
 
-from txglancecache.draining import Connections
 from txglancecache.errors import ConfigurationError
-from txglancecache.listening import Listener
-from txglancecache.node import Node
+from txglancecache.service.draining import Connections
+from txglancecache.service.listening import Listener
+from txglancecache.service.node import Node
 
 IN_USE = CannotListenError("", 9393, OSError(98, "Address already in use"))
 

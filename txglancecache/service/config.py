@@ -16,7 +16,7 @@ from attrs import fields, frozen
 from oslo_config import cfg, iniparser
 
 from txglancecache.errors import ConfigurationError
-from txglancecache.options import GROUP, OPTIONS, flag
+from txglancecache.service.options import GROUP, OPTIONS, flag
 
 _REQUIRED = frozenset({"origin", "cache_dir"})
 _PATHS = frozenset({"cache_dir", "origin_ca_file"})

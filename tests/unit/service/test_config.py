@@ -9,9 +9,9 @@ from attrs import fields
 from hypothesis import given
 from hypothesis import strategies as st
 
-from txglancecache.config import Settings, load
 from txglancecache.errors import ConfigurationError
-from txglancecache.options import OPTIONS, flag, list_opts
+from txglancecache.service.config import Settings, load
+from txglancecache.service.options import OPTIONS, flag, list_opts
 
 GIB = 1024**3
 NEEDED = {"origin": "http://glance:9292", "cache_dir": "/var/cache/glance"}

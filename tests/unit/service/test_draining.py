@@ -12,7 +12,7 @@ from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from txglancecache.draining import Connections
+from txglancecache.service.draining import Connections
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 

@@ -18,9 +18,9 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReact
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from txglancecache.draining import Connections
 from txglancecache.errors import ConfigurationError
-from txglancecache.listening import Listener
+from txglancecache.service.draining import Connections
+from txglancecache.service.listening import Listener
 
 _log = Logger()
 
