@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable
 from attrs import define, field
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IHalfCloseableProtocol, IListeningPort
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 
 class Gone(Exception):
@@ -97,6 +98,17 @@ class Peer(Protocol):
 
     def resume(self) -> None:
         self.transport.resumeProducing()
+
+
+@implementer(IHalfCloseableProtocol)
+class Stubborn(Peer):
+    """Goes on when the other side has closed its half of the connection."""
+
+    def readConnectionLost(self) -> None:
+        pass
+
+    def writeConnectionLost(self) -> None:
+        pass
 
 
 Script = Callable[[Peer], Awaitable[None]]

@@ -14,9 +14,15 @@ from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import TimeoutError as ConnectTimeout
-from twisted.internet.interfaces import IAddress, IOpenSSLClientConnectionCreator, IStreamClientEndpoint
+from twisted.internet.interfaces import (
+    IAddress,
+    IOpenSSLClientConnectionCreator,
+    IProtocol,
+    IStreamClientEndpoint,
+)
 from twisted.internet.protocol import Factory
 from twisted.internet.ssl import optionsForClientTLS
+from twisted.python.failure import Failure
 from twisted.web.iweb import IBodyProducer
 
 from txglancecache.errors import OriginTimeout, OriginUnreachable
@@ -146,14 +152,13 @@ class OriginClient:
 
     async def _connected(self) -> OriginConnection:
         try:
-            connection = await self._endpoint.connect(_Connecting(self._build))
+            connection = await _cancellable(self._endpoint.connect(_Connecting(self._build)))
         except CancelledError:
             raise
         except ConnectTimeout:
             self._out_of_time(None, self._connect_timeout)
         except Exception as error:
             raise OriginUnreachable(f"no connection to the origin: {error}") from error
-        assert isinstance(connection, OriginConnection)
         if self.origin.scheme == "https":
             await self._secured(connection)
         return connection
@@ -172,3 +177,27 @@ class OriginClient:
 
     def _out_of_time(self, result: object, seconds: float) -> NoReturn:
         raise OriginTimeout(f"no connection to the origin within {seconds:g} s")
+
+
+def _cancellable(connecting: Deferred[IProtocol]) -> Deferred[OriginConnection]:
+    """The connection; fails with `CancelledError` when it is cancelled, as not every endpoint does."""
+    cancelled = False
+
+    def cancel(_: object) -> None:
+        nonlocal cancelled
+        cancelled = True
+        connecting.cancel()
+
+    def connected(connection: Any) -> None:
+        if cancelled:
+            connection.abort()
+        else:
+            outcome.callback(connection)
+
+    def failed(failure: Failure) -> None:
+        if not cancelled:
+            outcome.errback(failure)
+
+    outcome: Deferred[OriginConnection] = Deferred(cancel)
+    connecting.addCallbacks(connected, failed)
+    return outcome

@@ -83,6 +83,7 @@ class OriginConnection(protocol.Protocol):
         """A new exchange begins; ``receiver`` gets what comes."""
         self.exchanges += 1
         self.receiver = receiver
+        self._upload = None
         self._attend()
 
     def send(self, data: bytes | None) -> None:
@@ -123,7 +124,7 @@ class OriginConnection(protocol.Protocol):
         self._attend()
         if self.lost:
             return
-        if self._uploading:
+        if self._owes_body:
             self.abort()
         elif reusable:
             self._drop_spare()
@@ -134,7 +135,7 @@ class OriginConnection(protocol.Protocol):
 
     def detach(self) -> socket.socket | None:
         """A second handle of the socket, for others to read; nobody reads it here any more."""
-        handle = None if self._uploading or self.lost else self._second_handle()
+        handle = None if self._owes_body or self.lost else self._second_handle()
         if handle is not None:
             self.hold()
             self._end()
@@ -205,8 +206,9 @@ class OriginConnection(protocol.Protocol):
     # Inside
 
     @property
-    def _uploading(self) -> bool:
-        return self._upload is not None and self._upload.under_way
+    def _owes_body(self) -> bool:
+        """Whether the origin was promised a body and has not had all of it."""
+        return self._upload is not None and not self._upload.finished
 
     def _attend(self) -> None:
         """Silence counts while somebody wants to read and the origin is not busy taking an upload."""

@@ -116,7 +116,10 @@ class Response:
             self._connection.read()
 
     def stopProducing(self) -> None:
-        self.abandon()
+        """The consumer's connection is gone. Whoever awaits the delivery is told so by its own means."""
+        if not self._over:
+            self._over = True
+            self._connection.abort()
 
     # For the connection
 

@@ -24,6 +24,7 @@ class Upload:
     _body: IBodyProducer
     _changed: Callable[[], None]
     under_way: bool = field(default=False, init=False)
+    finished: bool = field(default=False, init=False)
     stalled: bool = field(default=False, init=False)
 
     def start(self) -> Deferred[None]:
@@ -43,6 +44,7 @@ class Upload:
     def _end(self, _: None) -> None:
         self._break(None)
         self._transport.write(self._framing.send(h11.EndOfMessage()))
+        self.finished = True
         self._changed()
 
     def _break(self, failure: Failure | None) -> Failure | None:

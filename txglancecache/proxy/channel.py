@@ -136,17 +136,21 @@ class DataChannel(_HTTPChannel):  # type: ignore[misc]  # see above
 
     def read_body(self, body: IncomingBody, wanted: bool) -> None:
         """The consumer of ``body`` wants more of it, or wants the client to wait."""
-        if body is not self._incoming or wanted != self._held:
+        if body is not self._incoming:
             return
-        self._held = not wanted
-        if not wanted:
-            # It is not the client that keeps us waiting.
-            self._held_timeout = self.setTimeout(None)
-            self._networkProducer.pauseProducing()
+        if wanted == self._held:
+            self._held = not wanted
+            # While it is not the client that keeps us waiting, it is not idle.
+            self._held_timeout = self.setTimeout(self._held_timeout if wanted else None)
+        self._read_or_wait(body)
+
+    def _read_or_wait(self, body: IncomingBody) -> None:
+        # A client that does not take its answer is not read either, as in HTTPChannel. But many a client
+        # takes an answer only when it has sent everything, even if nobody wants that any more.
+        if not self._held and (body.discarding or not self._waitingForTransport):
+            self._networkProducer.resumeProducing()
         else:
-            self.setTimeout(self._held_timeout)
-            if body.discarding or not self._waitingForTransport:
-                self._networkProducer.resumeProducing()
+            self._networkProducer.pauseProducing()
 
     def rawDataReceived(self, data: bytes) -> None:
         if self._swallowed is not None:
@@ -178,14 +182,13 @@ class DataChannel(_HTTPChannel):  # type: ignore[misc]  # see above
 
     def pauseProducing(self) -> None:
         super().pauseProducing()
-        if self._incoming is not None and self._incoming.discarding:
-            # Many a client reads its answer only when it has sent everything.
-            self._networkProducer.resumeProducing()
+        if self._incoming is not None:
+            self._read_or_wait(self._incoming)
 
     def resumeProducing(self) -> None:
         super().resumeProducing()
-        if self._held:
-            self._networkProducer.pauseProducing()
+        if self._incoming is not None:
+            self._read_or_wait(self._incoming)
 
     def requestDone(self, request: Any) -> None:
         if request.body is None or request.body.complete:

@@ -98,8 +98,10 @@ class PassThrough:
             request.responseHeaders.removeHeader(b"Content-Length")  # chunks overrule it
         request.write(b"")
         request.registerProducer(response, True)
+        delivered = response.deliver(request.write)
+        request.notifyFinish().addErrback(lambda _: delivered.cancel())
         try:
-            await response.deliver(request.write)
+            await delivered
         except (OriginError, RequestBodyBroken) as error:
             _log.warn(
                 "Broke off {method} {path}: {error}",

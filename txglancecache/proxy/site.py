@@ -127,8 +127,9 @@ class DataRequest(_Request):  # type: ignore[misc]  # see above
 class DataRoot(Resource):
     """Gives every request to ``app``, which routes by decoded paths.
 
-    What cannot be decoded (a path that is not UTF-8, ``OPTIONS *``) is routed as ``/*``: that is the way of
-    everything that has no route of its own, and it is forwarded by its ``uri``.
+    A target that does not decode to one path and no other (not UTF-8, an encoded or a doubled leading
+    slash, ``*``) is routed as ``/*``: that is the way of everything that has no route of its own, and it is
+    forwarded by its ``uri``.
     """
 
     isLeaf = True
@@ -138,13 +139,21 @@ class DataRoot(Resource):
         self._app = app
 
     def render(self, request: DataRequest) -> Any:
-        try:
-            b"/".join(request.postpath).decode("utf-8")
-        except UnicodeDecodeError:
-            request.postpath = [b"*"]
-        if request.uri == b"*":
+        if not _is_one_path(request):
             request.postpath = [b"*"]
         return self._app.render(request)
+
+
+def _is_one_path(request: DataRequest) -> bool:
+    if not request.path.startswith(b"/") or request.path.startswith(b"//"):
+        return False
+    if any(b"/" in segment for segment in request.postpath):
+        return False
+    try:
+        b"/".join(request.postpath).decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class DataSite(Site):

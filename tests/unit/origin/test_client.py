@@ -272,6 +272,19 @@ async def test_cancelling_a_request(net: Net) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_cancelling_a_request_while_it_connects(net: Net) -> None:
+    """Is a cancellation and nothing else, at whatever point."""
+    client = net.client(net.origin(hello).number)
+    for turns in range(4):
+        request = Deferred.fromCoroutine(client.request(b"POST", b"/", HOST))
+        for _ in range(turns):
+            await pause()
+        request.cancel()
+        with pytest.raises(CancelledError):
+            await request
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_body_at_the_consumers_pace(net: Net) -> None:
     """An origin that sends faster than is taken is made to wait."""
     sent = 0

@@ -467,6 +467,29 @@ def test_a_refusal_before_the_body_is_sent(wire: Wire) -> None:
     whole = Deferred.fromCoroutine(response.collect(10))
     wire.connection.dataReceived(b"cd")
     assert result_of(whole) == b"abcd"
+    assert wire.transport.disconnected
+    assert wire.events == []
+
+
+def test_a_refusal_in_one_piece(wire: Wire) -> None:
+    """Does not make the connection usable either: the origin still waits for the body."""
+    answer = wire.begin(b"PUT", Body(length=5))
+    wire.connection.dataReceived(b"HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\nno")
+    assert wire.transport.disconnected
+    assert wire.events == []
+    assert result_of(Deferred.fromCoroutine(result_of(answer).collect(10))) == b"no"
+
+
+def test_an_upload_and_then_a_download(wire: Wire) -> None:
+    """On the same connection."""
+    body = Body(length=2)
+    answer = wire.begin(b"PUT", body)
+    body.consumer.write(b"hi")
+    body.done.callback(None)
+    wire.connection.dataReceived(b"HTTP/1.1 204 No Content\r\n\r\n")
+    result_of(answer)
+    wire.get(b"HTTP/1.1 204 No Content\r\n\r\n")
+    assert wire.events == ["released", "released"]
 
 
 def test_an_answer_that_begins_before_the_end_of_the_body(wire: Wire) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field
@@ -37,7 +36,7 @@ class Front:
     events: list[dict[str, Any]] = field(factory=list)
 
     @classmethod
-    def before(cls, *scripts: Script, trusted: Callable[[str], bool] = bool, **options: Any) -> Front:
+    def before(cls, *scripts: Script, **options: Any) -> Front:
         origin = listen(*scripts)
         settings = {"connect_timeout": 2.0, "response_timeout": 5.0, "max_connections": 8} | options
         client = OriginClient(reactor, OriginURL("http", "127.0.0.1", origin.number), **settings)
@@ -50,16 +49,16 @@ class Front:
         front.events = front._logged.__enter__()
         return front
 
-    async def connect(self) -> Peer:
+    async def connect(self, kind: type[Peer] = Peer) -> Peer:
         """A client."""
         endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.port.getHost().port)
-        peer: Peer = await connectProtocol(endpoint, Peer())
+        peer: Peer = await connectProtocol(endpoint, kind())
         self.peers.append(peer)
         return peer
 
-    async def ask(self, *data: bytes) -> Peer:
+    async def ask(self, *data: bytes, kind: type[Peer] = Peer) -> Peer:
         """A client that sends this."""
-        peer = await self.connect()
+        peer = await self.connect(kind)
         peer.send(*data)
         return peer
 
