@@ -41,7 +41,7 @@ unit: $(STAMP)  ## the unit tests
 	$(BIN)/pytest -q --timeout=120 $(PYTEST_OPTIONS) tests/unit
 
 integration: debian-test $(STAMP)  ## the tests on a real Keystone, Glance and Swift
-	$(BIN)/pytest -q --timeout=180 --durations=10 $(PYTEST_OPTIONS) tests/integration
+	$(BIN)/pytest -q -p no:twisted --timeout=180 --durations=10 $(PYTEST_OPTIONS) tests/integration
 
 sample: $(STAMP)  ## write etc/txglancecache.conf.sample anew
 	$(BIN)/oslo-config-generator --config-file etc/oslo-config-generator/txglancecache.conf
