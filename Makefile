@@ -16,7 +16,7 @@ SHELL := /bin/bash
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: help run test lint unit integration sample constraints venv debian-run debian-test clean
+.PHONY: help run test lint unit integration sample readme constraints venv debian-run debian-test clean
 
 help:  ## say what there is to make
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -45,6 +45,9 @@ integration: debian-test $(STAMP)  ## the tests on a real Keystone, Glance and S
 
 sample: $(STAMP)  ## write etc/txglancecache.conf.sample anew
 	$(BIN)/oslo-config-generator --config-file etc/oslo-config-generator/txglancecache.conf
+
+readme: $(STAMP)  ## write the table of options in README.rst anew
+	$(BIN)/python -m tests.unit.test_readme
 
 constraints: debian-run  ## resolve every dependency anew and pin what comes out
 	requirements/resolve $(PYTHON)
