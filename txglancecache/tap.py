@@ -31,6 +31,7 @@ from twisted.web.server import Site
 from txglancecache import __version__
 from txglancecache.cache.cache import Cache, CacheSettings, Threads
 from txglancecache.cache.fill import FillSettings
+from txglancecache.cache.steward import Steward
 from txglancecache.delivery.delivery import Delivery
 from txglancecache.errors import ConfigurationError, GlanceCacheError
 from txglancecache.eviction import S3Fifo
@@ -121,11 +122,11 @@ def _certificates(path: Path) -> list[Certificate]:
     return [Certificate.loadPEM(pem) for pem in found]
 
 
-def _cache(settings: Settings, reactor: Any, directory: Directory, pools: Pools) -> Cache:
+def _cache(settings: Settings, reactor: Any, directory: Directory, index: Index, pools: Pools) -> Cache:
     return Cache(
         settings.origin,
         directory,
-        Index(directory.index_path, reactor, pools.index),
+        index,
         reactor,
         Threads(disk=pools.disk, fill=pools.fill, hash=pools.hash),
         S3Fifo(),
@@ -189,11 +190,13 @@ def compose(settings: Settings, reactor: Any, owner: Callable[[], AbstractContex
     manage.refuse_if_in_use()
 
     pools = Pools(reactor)
-    cache = _cache(settings, reactor, directory, pools)
+    index = Index(directory.index_path, reactor, pools.index)
+    cache = _cache(settings, reactor, directory, index, pools)
+    steward = Steward(cache, directory, index, pools.disk, pools.hash)
     facts = NodeFacts(socket.gethostname(), __version__, settings.origin, reactor.seconds())
     data_factory = data_site(_data_app(settings, reactor, cache, client, pools), reactor=reactor)
     manage_factory = Site(
-        management_resource(cache, facts, guard_for(manage), clock=reactor.seconds),
+        management_resource(steward, facts, guard_for(manage), clock=reactor.seconds),
         reactor=reactor,
         parsePOSTFormSubmission=False,
     )

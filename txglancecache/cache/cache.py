@@ -10,30 +10,32 @@ import hashlib
 import math
 import secrets
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 
-from attrs import asdict, define, field, frozen
+from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from txglancecache.cache.body import Body
 from txglancecache.cache.entry import Entry
+from txglancecache.cache.events import EventLog
 from txglancecache.cache.fill import Fill, FillSettings, Reactor, Source
+from txglancecache.cache.quarantine import Quarantine
 from txglancecache.cache.reader import Reader
 from txglancecache.cache.recorder import Recorder
 from txglancecache.cache.recovery import Orphans, label, reconcile
-from txglancecache.cache.room import Account, Room
+from txglancecache.cache.room import Room
 from txglancecache.cache.roster import Roster, Slot
-from txglancecache.cache.status import CacheStatus, Counters, EntryStatus, Event
+from txglancecache.cache.status import Counters
 from txglancecache.errors import DigestMismatch, EntryDropped, NoRoom, StoreError
 from txglancecache.eviction import Policy
 from txglancecache.extents import Extents
 from txglancecache.image import Image
 from txglancecache.sizes import format_size
 from txglancecache.store.directory import Directory
-from txglancecache.store.index import Index, Record
+from txglancecache.store.index import Index
+from txglancecache.store.schema import Record
 from txglancecache.waiting import InThread
 
 _log = Logger()
@@ -81,16 +83,16 @@ class Cache:
     settings: CacheSettings
     _wall: Callable[[], float] = time.time
     counters: Counters = field(factory=Counters, init=False)
-    _roster: Roster = field(init=False)
-    _events: deque[Event] = field(factory=lambda: deque(maxlen=100), init=False)
+    roster: Roster = field(init=False)
+    events: EventLog = field(init=False)
     _room: Room = field(init=False)
-    _quarantine: Account = field(init=False)
+    quarantine: Quarantine = field(init=False)
     _orphans: Orphans = field(init=False)
     _recovering: Deferred[None] | None = field(default=None, init=False)
     _trimming: LoopingCall = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._roster = Roster(
+        self.roster = Roster(
             self._index,
             self._policy,
             self.counters,
@@ -98,9 +100,17 @@ class Cache:
             self.settings.min_free,
             self.settings.max_entries,
             lambda: self._threads.disk(self._directory.free),
+            self._evicted,
         )
-        self._room = self._roster.room
-        self._quarantine = self._room.account(Extents())
+        self._room = self.roster.room
+        self.events = EventLog(self._wall)
+        self.quarantine = Quarantine(
+            self._directory,
+            self._threads.disk,
+            self._room,
+            self.settings.quarantine_files,
+            self.settings.max_size // _QUARANTINE_PART,
+        )
         self._trimming = LoopingCall(lambda: Deferred.fromCoroutine(self._trim()))
         self._trimming.clock = self._reactor
 
@@ -127,10 +137,10 @@ class Cache:
             disk=self._threads.disk,
             hash=self._threads.hash,
         )
-        self._count_quarantine(sum(file.allocated for file in self._directory.quarantined()))
+        self.quarantine.load()
         _log.info(
             "{entries} entries, {size} on disk, {orphans} files without an entry in {path}",
-            entries=len(self._roster),
+            entries=len(self.roster),
             size=format_size(self._room.charged),
             orphans=len(found.orphans),
             path=str(self._directory.path),
@@ -149,14 +159,19 @@ class Cache:
             self._trimming.stop()
         if self._recovering is not None:
             await self._recovering
-        for slot in [*self._roster, *self._roster.leaving]:
+        for slot in [*self.roster, *self.roster.leaving]:
             await slot.fill.stop()
-        for slot in self._roster:
+        for slot in self.roster:
             await slot.recorder.settle()
         await self._index.close()
         self._directory.close()
 
     # -- what the data site does -----------------------------------------------------------------
+
+    @property
+    def orphan_names(self) -> frozenset[str]:
+        """The files without an entry that are still to be looked at."""
+        return self._orphans.names
 
     def key(self, image_id: str) -> str:
         """The name under which the cache keeps an image of its origin."""
@@ -164,7 +179,7 @@ class Cache:
 
     def find(self, image_id: str) -> Entry | None:
         """The entry for an image, complete or not."""
-        slot = self._roster.find(self.key(image_id))
+        slot = self.roster.find(self.key(image_id))
         return slot.entry if slot else None
 
     async def admit(self, image: Image) -> Entry:
@@ -173,13 +188,13 @@ class Cache:
         An entry for another body under the same id is dropped.
         """
         key = self.key(image.image_id)
-        slot = self._roster.find(key)
+        slot = self.roster.find(key)
         if slot is not None and not slot.entry.image.same_body(image):
             self.outdated(slot.entry)
             slot = None
         if slot is None:
-            await self._roster.make_place()
-            slot = self._roster.find(key) or self._make(key, image)
+            await self.roster.make_place()
+            slot = self.roster.find(key) or self._make(key, image)
         return slot.entry
 
     async def read(
@@ -193,7 +208,7 @@ class Cache:
         :raises EntryDropped: the entry has left the cache.
         :raises StoreError: the body file cannot be used; the entry has been dropped.
         """
-        slot = self._roster.slot_of(entry)
+        slot = self.roster.slot_of(entry)
         if slot is None:
             raise EntryDropped
         readers = [Reader(entry, start, stop, whole) for start, stop in intervals]
@@ -218,104 +233,55 @@ class Cache:
         """The entry was asked for; ``hit``: and everything that was wanted was there."""
         entry.hits += hit
         entry.last_access = self._wall()
-        self._roster.touch(entry)
+        self.roster.touch(entry)
 
     def drop(self, entry: Entry, reason: str) -> None:
         """Take the entry out of the cache. Those who read it go on; nobody finds it any more."""
-        if self._roster.remove(entry):
+        if self.roster.remove(entry):
             _log.info("Dropped image {image_id}: {reason}", image_id=entry.image.image_id, reason=reason)
+            self.events.note("dropped", entry.image.image_id, reason)
             entry.body.remove().addErrback(
                 lambda failure: _log.failure("Cannot remove {body}", failure, body=entry.body.name)
             )
 
     def outdated(self, entry: Entry) -> None:
         """The origin has another body now: drop the entry and stop its fill."""
-        self._note("outdated", entry, "the origin has another body now")
-        slot = self._roster.slot_of(entry)
+        self.events.note("outdated", entry.image.image_id)
+        slot = self.roster.slot_of(entry)
         self.drop(entry, "the origin has another body now")
         entry.fail_missing(EntryDropped("the origin has another body now"))
         if slot is not None:
             self._stop(slot)
 
-    # -- what the management site does -----------------------------------------------------------
-
-    @property
-    def events(self) -> tuple[Event, ...]:
-        return tuple(self._events)
-
-    def status(self) -> CacheStatus:
-        return CacheStatus(
-            entries=len(self._roster),
-            bytes_on_disk=self._room.written,
-            reserved=self._room.charged - self._room.written,
-            max_size=self.settings.max_size,
-            min_free=self.settings.min_free,
-            disk_free=self._room.disk_free,
-            quarantined=self._quarantine.charged.total,
-            counters=asdict(self.counters),
-        )
-
-    def entries(self) -> list[EntryStatus]:
-        return [slot.entry.status() for slot in self._roster]
-
-    def entry(self, image_id: str) -> EntryStatus | None:
-        entry = self.find(image_id)
-        return entry.status() if entry else None
-
-    async def purge(self, image_id: str) -> bool:
-        """Drop one image; ``False`` if it is not in the cache. Returns when its row and file are gone."""
-        entry = self.find(image_id)
-        if entry is None or not self._roster.remove(entry):
-            return False
-        self.counters.purges += 1
-        await self._index.flush()
-        await entry.body.remove()
-        return True
-
-    async def purge_all(self) -> int:
-        """Drop every image; returns how many there were."""
-        entries = [slot.entry for slot in self._roster]
-        purged = [entry for entry in entries if self._roster.remove(entry)]
-        self.counters.purges += len(purged)
-        await self._index.flush()
-        for entry in purged:
-            await entry.body.remove()
-        return len(purged)
-
     # -- what fills tell (FillObserver) ----------------------------------------------------------
 
     def fill_grew(self, entry: Entry) -> None:
-        slot = self._roster.slot_of(entry)
+        slot = self.roster.slot_of(entry)
         if slot is not None:
             slot.recorder.note_growth()
 
     def fill_verified(self, entry: Entry) -> None:
         self.counters.verified += 1
+        self.events.note("verified", entry.image.image_id)
         self.fill_grew(entry)
 
     def fill_idle(self, entry: Entry) -> None:
-        slot = self._roster.slot_of(entry)
+        slot = self.roster.slot_of(entry)
         if slot is not None:
-            self._roster.resize(entry)
+            self.roster.resize(entry)
             if entry.durable != entry.extents or entry.verified:
                 slot.recorder.note_growth()
 
     def fill_mismatch(self, entry: Entry, error: DigestMismatch) -> None:
         self.counters.verification_failures += 1
-        self._note("verification-failed", entry, str(error))
+        self.events.note("verification-failed", entry.image.image_id, str(error))
         _log.error(
             "Image {image_id} failed verification and is quarantined: {error}",
             image_id=entry.image.image_id,
             error=str(error),
         )
-        if self._roster.remove(entry):
-            moved = entry.body.quarantine(
-                self.settings.quarantine_files, self.settings.max_size // _QUARANTINE_PART
-            )
-            moved.addCallback(self._count_quarantine)
-            moved.addErrback(
-                lambda failure: _log.failure("Cannot quarantine {body}", failure, body=entry.body.name)
-            )
+        if self.roster.remove(entry):
+            self.quarantine.take(entry.body)
 
     def fill_outdated(self, entry: Entry) -> None:
         self.outdated(entry)
@@ -323,11 +289,14 @@ class Cache:
     def fill_disk_failed(self, entry: Entry, error: StoreError) -> None:
         if isinstance(error, NoRoom):
             return
-        self._note("disk-failed", entry, str(error))
+        self.events.note("disk-failed", entry.image.image_id, str(error))
         _log.error("Image {image_id}: {error}", image_id=entry.image.image_id, error=str(error))
         self.drop(entry, str(error))
 
     # -- inside ----------------------------------------------------------------------------------
+
+    def _evicted(self, entry: Entry) -> None:
+        self.events.note("evicted", entry.image.image_id, format_size(entry.account.charged.total))
 
     def _adopt(self, name: str, image: Image) -> bool:
         """Make an entry of a file that has been found to be the whole image, unless there is one."""
@@ -379,7 +348,7 @@ class Cache:
         )
         entry.on_leave = fill.update
         slot = Slot(entry, fill, Recorder(entry, self._index, self._reactor, self._threads.disk))
-        self._roster.enter(slot)
+        self.roster.enter(slot)
         return slot
 
     def _stop(self, slot: Slot) -> None:
@@ -392,10 +361,3 @@ class Cache:
             await self._room.trim()
         except StoreError as error:
             _log.error("Cannot keep the cache within its limits: {error}", error=str(error))
-
-    def _note(self, kind: str, entry: Entry, detail: str) -> None:
-        self._events.append(Event(self._wall(), kind, entry.image.image_id, detail))
-
-    def _count_quarantine(self, size: int) -> None:
-        self._quarantine.close()
-        self._quarantine = self._room.account(Extents.of((0, size)))

@@ -13,7 +13,7 @@ from txglancecache.cache.room import Account
 from txglancecache.cache.status import EntryStatus
 from txglancecache.extents import Extents
 from txglancecache.image import Image
-from txglancecache.store.index import Record
+from txglancecache.store.schema import Record
 
 
 @define(eq=False)

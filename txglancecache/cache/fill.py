@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReac
 from twisted.logger import Logger
 
 from txglancecache.cache.entry import Entry
+from txglancecache.cache.meter import Meter
 from txglancecache.cache.plan import Claim, Start, plan
 from txglancecache.cache.reader import Reader
 from txglancecache.cache.status import Counters
@@ -110,6 +111,7 @@ class Fill:
     _fill_thread: InThread
     _hash_thread: InThread
     _counters: Counters
+    _meter: Meter = field(init=False)
     _sources: list[Source] = field(factory=list, init=False)
     _transfers: list[Transfer] = field(factory=list, init=False)
     _whole: bool = field(default=False, init=False)
@@ -123,10 +125,24 @@ class Fill:
     _updating: bool = field(default=False, init=False)
     _due: bool = field(default=False, init=False)
 
+    @_meter.default
+    def _(self) -> Meter:
+        return Meter(self._reactor)
+
     @property
     def active(self) -> bool:
         """Whether anything is under way."""
         return bool(self._transfers or self._verifier or self._retry)
+
+    @property
+    def sources(self) -> int:
+        """Clients on whose behalf it asks, or could ask."""
+        return len(self._sources)
+
+    @property
+    def rate(self) -> float:
+        """How fast bytes come from the origin, in bytes per second."""
+        return self._meter.rate
 
     def want(self, reader: Reader, source: Source) -> None:
         """Get what ``reader`` misses, asking with ``source``."""
@@ -169,6 +185,15 @@ class Fill:
         entry.filling = self.active
         if was_filling and not self.active:
             self._come_to_rest()
+
+    def release(self) -> None:
+        """The rest is not wanted for its own sake any more; readers still get what they need."""
+        self._whole = any(reader.whole for reader in self._entry.readers)
+        if not self._entry.readers:
+            for transfer in self._transfers:
+                transfer.give_up()
+            self._cancel_retry()
+        self.update()
 
     async def stop(self) -> None:
         """Stop every transfer and the verification; what came is kept. Returns when all is quiet."""
@@ -255,6 +280,7 @@ class Fill:
     def _grew(self, start: int, stop: int) -> None:
         self._failures = 0
         self._counters.bytes_from_origin += stop - start
+        self._meter.add(stop - start)
         self._entry.grow(start, stop)
         self._grown.fire()
         self._observer.fill_grew(self._entry)

@@ -14,7 +14,7 @@ from txglancecache.errors import StoreError
 from txglancecache.extents import Extents
 from txglancecache.image import Image
 from txglancecache.store.directory import BodyFile, Directory
-from txglancecache.store.index import Record
+from txglancecache.store.schema import Record
 from txglancecache.waiting import InThread
 
 
@@ -67,10 +67,16 @@ class Orphans:
     _disk: InThread = field(kw_only=True)
     _hash: InThread = field(kw_only=True)
     _account: Account = field(init=False)
+    _seen: int = field(default=0, init=False)
     _stopped: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._account = self._charge(self._files)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The files that have not been seen to."""
+        return frozenset(file.name for file in self._files[self._seen :])
 
     def stop(self) -> None:
         """Have `see_to` end after the file that it is at."""
@@ -78,7 +84,7 @@ class Orphans:
 
     async def see_to(self, adopt: Callable[[str, Image], bool]) -> None:
         """Remove each, unless it is whole and ``adopt`` takes it."""
-        for place, file in enumerate(self._files):
+        for file in self._files:
             if self._stopped:
                 return
             image = None
@@ -86,22 +92,31 @@ class Orphans:
                 image = await self._disk(_identify, self._directory, file.name, self._origin)
             whole = image is not None and await self._hash(_check, self._directory, file.name, image)
             self._account.close()
-            self._account = self._charge(self._files[place + 1 :])
+            self._account = self._charge(self._files[self._seen + 1 :])
             if image is None or not whole or not adopt(file.name, image):
                 await self._disk(self._directory.remove_body, file.name)
+            self._seen += 1
 
     def _charge(self, files: Sequence[BodyFile]) -> Account:
         return self._room.account(Extents.of((0, sum(file.allocated for file in files))))
 
 
+def image_id_of(text: bytes | None) -> str | None:
+    """The image that a file with this label says it holds."""
+    read = _read_label(text)
+    return read[1].image_id if read else None
+
+
 def _identify(directory: Directory, name: str, origin: str) -> Image | None:
     """Which image of ``origin`` an orphaned file says it is; blocks."""
-    text = directory.body_label(name)
-    if text is None:
-        return None
+    read = _read_label(directory.body_label(name))
+    return read[1] if read and read[0] == origin else None
+
+
+def _read_label(text: bytes | None) -> tuple[str, Image] | None:
     try:
-        values = json.loads(text)
-        return Image(**values) if values.pop("origin") == origin else None
+        values = json.loads(text or b"")
+        return values.pop("origin"), Image(**values)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
 

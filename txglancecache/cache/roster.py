@@ -38,6 +38,7 @@ class Roster:
     its file is closed, and its bytes count until then.
 
     :param free: asks the file system for its free bytes.
+    :param evicted: told of each entry that had to go.
     """
 
     _index: Index
@@ -47,6 +48,7 @@ class Roster:
     min_free: int
     max_entries: int
     _free: Callable[[], Deferred[int]]
+    _evicted: Callable[[Entry], None]
     room: Room = field(init=False)
     _slots: dict[str, Slot] = field(factory=dict, init=False)
     _leaving: set[Slot] = field(factory=set, init=False)
@@ -138,5 +140,6 @@ class Roster:
             image_id=entry.image.image_id,
             size=format_size(entry.account.charged.total),
         )
+        self._evicted(entry)
         self.remove(entry, evicted=True)
         return entry.body.remove()

@@ -1,15 +1,32 @@
-"""What the cache tells about itself: values for the management site."""
+"""What the cache tells about itself: values for the management site.
+
+Sizes are in bytes, times in seconds since the epoch, rates in bytes per second.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 
 from attrs import define, frozen
 
 
 @frozen
+class ReaderStatus:
+    """One response on its way: it is at ``position`` of ``[start, stop)``."""
+
+    position: int
+    start: int
+    stop: int
+    whole: bool
+
+
+@frozen
 class EntryStatus:
-    """One image in the cache. Sizes are in bytes, times in seconds since the epoch (0: never)."""
+    """One image in the cache. ``last_access`` is 0 if there was none.
+
+    ``sources`` counts the clients on whose behalf bytes are being fetched; ``rate`` is how fast they come.
+    """
 
     image_id: str
     size: int
@@ -23,11 +40,14 @@ class EntryStatus:
     pinned: bool
     filling: bool
     extents: tuple[tuple[int, int], ...]
+    sources: int = 0
+    rate: float = 0.0
+    reader_list: tuple[ReaderStatus, ...] = ()
 
 
 @frozen
 class CacheStatus:
-    """The whole cache. Sizes are in bytes."""
+    """The whole cache."""
 
     entries: int
     bytes_on_disk: int
@@ -39,14 +59,66 @@ class CacheStatus:
     counters: Mapping[str, int]
 
 
-@frozen
-class Event:
-    """Something that an operator may want to know of. ``time`` is in seconds since the epoch."""
+class JobKind(StrEnum):
+    """What a job does to its image."""
 
-    time: float
-    kind: str
+    PREFETCH = "prefetch"
+    VERIFY = "verify"
+
+
+class JobState(StrEnum):
+    """How far a job has come."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self not in (JobState.QUEUED, JobState.RUNNING)
+
+
+@frozen
+class JobStatus:
+    """One job. ``done`` of ``size`` bytes; ``eta`` is in seconds; ``next_try`` when it waits to try again."""
+
+    id: int
+    kind: JobKind
     image_id: str
-    detail: str
+    state: JobState
+    priority: int
+    created: float
+    started: float | None
+    finished: float | None
+    attempts: int
+    size: int | None
+    done: int
+    rate: float
+    eta: float | None
+    error: str | None
+    next_try: float | None
+
+
+@frozen
+class QuarantineFile:
+    """A body that failed verification. ``image_id`` is ``None`` where the file does not say it."""
+
+    name: str
+    image_id: str | None
+    size: int
+    allocated: int
+    time: float
+
+
+@frozen
+class Freed:
+    """What a clean-up removed."""
+
+    files: int
+    bytes: int
 
 
 @define(eq=False)

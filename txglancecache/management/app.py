@@ -18,7 +18,8 @@ from twisted.web.resource import IResource, Resource
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import RequestRedirect
 
-from txglancecache.cache.status import CacheStatus, EntryStatus, Event
+from txglancecache.cache.events import Event, EventLog
+from txglancecache.cache.status import CacheStatus, EntryStatus
 from txglancecache.errors import StoreError
 from txglancecache.management.answers import JSON, Problem, answer, answer_problem, nothing
 from txglancecache.management.guard import Guard
@@ -30,7 +31,7 @@ class ManagedCache(Protocol):
     """What this site needs of the cache."""
 
     @property
-    def events(self) -> Sequence[Event]: ...
+    def events(self) -> EventLog: ...
 
     def status(self) -> CacheStatus: ...
 
@@ -76,7 +77,7 @@ class ManagementAPI:
             "uptime": uptime,
             "origin": self._node.origin,
         }
-        return answer(request, node | _cache_json(self._cache.status(), self._cache.events))
+        return answer(request, node | _cache_json(self._cache.status(), self._cache.events.recent()))
 
     @app.route("/cache/images", methods=["GET"])
     def _list(self, request: IRequest) -> bytes:

@@ -41,6 +41,17 @@ class BodyFile:
     allocated: int
 
 
+@frozen
+class QuarantinedBody:
+    """One body in quarantine. ``time`` is when it came there, in seconds since the epoch."""
+
+    name: str
+    size: int
+    allocated: int
+    time: float
+    label: bytes | None
+
+
 @define(eq=False)
 class Directory:
     """An open cache directory, owned by this process until it is closed."""
@@ -142,10 +153,7 @@ class Directory:
 
     def body_label(self, name: str) -> bytes | None:
         """What `create_body` was told that the file holds, or ``None`` where that was not kept."""
-        try:
-            return os.getxattr(self.body_path(name), _LABEL)
-        except OSError:
-            return None
+        return _label(self.body_path(name))
 
     def remove_body(self, name: str) -> None:
         """Unlink the body file; one that is gone already is fine.
@@ -179,14 +187,24 @@ class Directory:
                 path.unlink(missing_ok=True)
         return kept
 
-    def quarantined(self) -> list[BodyFile]:
+    def quarantined(self) -> list[QuarantinedBody]:
         """The bodies in quarantine."""
-        return [_body_file(entry) for entry in os.scandir(self.quarantine_path)]
+        found = []
+        for entry in os.scandir(self.quarantine_path):
+            status = entry.stat(follow_symlinks=False)
+            found.append(
+                QuarantinedBody(
+                    entry.name, status.st_size, status.st_blocks * 512, status.st_mtime, _label(entry.path)
+                )
+            )
+        return found
 
-    def clear_quarantine(self) -> None:
-        """Delete every body in quarantine."""
-        for path in list(self.quarantine_path.iterdir()):
-            path.unlink(missing_ok=True)
+    def clear_quarantine(self) -> list[QuarantinedBody]:
+        """Delete every body in quarantine; returns what there was."""
+        found = self.quarantined()
+        for body in found:
+            (self.quarantine_path / body.name).unlink(missing_ok=True)
+        return found
 
     def free(self) -> int:
         """Bytes that an unprivileged process may still write to this file system.
@@ -209,6 +227,13 @@ class BodyUnusable(StoreError):
 
     def __str__(self) -> str:
         return f"body {self.name}: {self.reason}"
+
+
+def _label(path: str | Path) -> bytes | None:
+    try:
+        return os.getxattr(path, _LABEL)
+    except OSError:
+        return None
 
 
 def _files(root: Path) -> Iterator[BodyFile]:

@@ -42,7 +42,7 @@ def test_a_miss_streams_from_the_first_byte_and_a_hit_asks_nobody(world: World, 
     again = world.read(origin)
     assert drain(again) == BODY
     assert len(origin.sent) == 1
-    assert world.cache.status().counters["bytes_from_origin"] == len(BODY)
+    assert world.steward.status().counters["bytes_from_origin"] == len(BODY)
 
 
 def test_any_number_of_readers_share_one_transfer(world: World, origin: Origin) -> None:
@@ -73,8 +73,8 @@ def test_the_last_block_of_a_whole_body_waits_for_the_digest(tmp_path: Path, ori
         part.available()
     assert isinstance(failure_of(whole.wait()), DigestMismatch)
     assert world.cache.find("image-1") is None
-    assert world.cache.status().counters["verification_failures"] == 1
-    assert [event.kind for event in world.cache.events] == ["verification-failed"]
+    assert world.steward.status().counters["verification_failures"] == 1
+    assert [event.kind for event in world.cache.events.recent()] == ["verification-failed"]
     assert len(list(world.directory.quarantine_path.iterdir())) == 1
     assert list(world.directory.bodies()) == []
 
@@ -83,7 +83,7 @@ def test_a_reader_that_leaves_cancels_nothing(world: World, origin: Origin) -> N
     """The transfer goes on to the end when everybody has left."""
     world.read(origin).close()
     origin.last.give()
-    assert world.cache.entry("image-1").complete
+    assert world.steward.entry("image-1").complete
 
 
 def test_an_unwanted_fill_stops_where_that_is_asked_for(tmp_path: Path, origin: Origin) -> None:
@@ -93,7 +93,7 @@ def test_an_unwanted_fill_stops_where_that_is_asked_for(tmp_path: Path, origin: 
     origin.last.give(MIB)
     reader.close()
     assert origin.last.over
-    status = world.cache.entry("image-1")
+    status = world.steward.entry("image-1")
     assert (status.bytes_on_disk, status.filling) == (MIB, False)
     again = world.read(origin)
     assert origin.asked[-1] == ("alice", MIB, len(BODY))
@@ -114,7 +114,7 @@ def test_a_range_ahead_is_fetched_where_it_is(world: World, origin: Origin) -> N
     assert big.asked[-1] == ("alice", 17 * MIB, 24 * MIB)
     big.sent[2].give()
     assert drain(whole) == big.body
-    assert world.cache.status().counters["bytes_from_origin"] == 24 * MIB
+    assert world.steward.status().counters["bytes_from_origin"] == 24 * MIB
 
 
 def test_a_cold_range_fetches_little_more_than_itself(world: World, origin: Origin) -> None:
@@ -124,7 +124,7 @@ def test_a_cold_range_fetches_little_more_than_itself(world: World, origin: Orig
     origin.last.give()
     assert drain(part) == BODY[2 * MIB + 10 : 2 * MIB + 20]
     part.close()
-    assert not world.cache.entry("image-1").filling
+    assert not world.steward.entry("image-1").filling
     again = world.read(origin, 2 * MIB + 15, 3 * MIB)
     assert len(drain(again)) == MIB - 15
     assert len(origin.asked) == 1
@@ -139,7 +139,7 @@ def test_an_origin_without_ranges_serves_them_from_one_transfer(world: World) ->
     assert drain(part) == BODY[2 * MIB : 2 * MIB + 7]
     origin.last.give()
     assert drain(part) == BODY[2 * MIB + 7 : 3 * MIB]
-    assert world.cache.entry("image-1").complete
+    assert world.steward.entry("image-1").complete
 
 
 @pytest.mark.parametrize("ranged", [True, False])
@@ -154,7 +154,7 @@ def test_a_broken_transfer_is_resumed_without_the_readers_noticing(world: World,
     assert origin.asked[-1][1] == (MIB if ranged else 0)
     origin.last.give()
     assert drain(reader) == BODY
-    assert world.cache.status().counters["bytes_from_origin"] == len(BODY)
+    assert world.steward.status().counters["bytes_from_origin"] == len(BODY)
 
 
 def test_retries_are_bounded(world: World, origin: Origin) -> None:
@@ -165,7 +165,7 @@ def test_retries_are_bounded(world: World, origin: Origin) -> None:
     world.clock.pump([0.1] * 200)
     assert isinstance(failure_of(waiting), FillFailed)
     assert len(origin.asked) == 1 + 3
-    assert not world.cache.entry("image-1").filling
+    assert not world.steward.entry("image-1").filling
     origin.fails.clear()
     again = world.read(origin)
     origin.last.give()
@@ -194,7 +194,7 @@ def test_when_no_permission_is_left_readers_are_told(world: World, origin: Origi
     world.clock.pump([0.1] * 20)
     assert drain(reader) == BODY[:MIB]
     assert isinstance(failure_of(reader.wait()), FillFailed)
-    assert world.cache.entry("image-1").bytes_on_disk == MIB
+    assert world.steward.entry("image-1").bytes_on_disk == MIB
 
 
 def test_the_coldest_go_and_what_is_read_stays(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_the_coldest_go_and_what_is_read_stays(tmp_path: Path) -> None:
         world.read(origins[3], image=origins[3].image("image-3"))
     origins[2].last.give()
     assert drain(third) == origins[2].body
-    status = world.cache.status()
+    status = world.steward.status()
     assert (status.bytes_on_disk, status.counters["evictions"]) == (8 * MIB, 1)
     assert {file.size for file in world.directory.bodies()} == {4 * MIB}
 
@@ -226,23 +226,23 @@ def test_nothing_is_evicted_for_what_cannot_fit(tmp_path: Path) -> None:
     small.last.give()
     with pytest.raises(NoRoom):
         world.read(large, image=large.image("large"))
-    assert world.cache.entry("small").complete
-    assert world.cache.status().reserved == 0
+    assert world.steward.entry("small").complete
+    assert world.steward.status().reserved == 0
 
 
 def test_a_purged_body_is_found_by_nobody_and_read_to_the_end(world: World, origin: Origin) -> None:
     """Purging takes effect at once for newcomers; running downloads, and the room they take, go on."""
     reader = world.read(origin)
     origin.last.give(MIB)
-    assert result(world.cache.purge("image-1")) is True
+    assert result(world.steward.purge("image-1")) is True
     assert world.cache.find("image-1") is None
     assert list(world.directory.bodies()) == []
-    assert world.cache.status().bytes_on_disk == MIB
+    assert world.steward.status().bytes_on_disk == MIB
     origin.last.give()
     assert drain(reader) == BODY
     reader.close()
-    assert world.cache.status().bytes_on_disk == world.cache.status().reserved == 0
-    assert result(world.cache.purge("image-1")) is False
+    assert world.steward.status().bytes_on_disk == world.steward.status().reserved == 0
+    assert result(world.steward.purge("image-1")) is False
 
 
 def test_another_body_under_the_same_id_is_never_mixed_up(world: World, origin: Origin) -> None:
@@ -264,7 +264,7 @@ def test_a_restart_keeps_entries_and_partial_extents(world: World, origin: Origi
     origin.last.give(MIB)
     reader.close()
     world = world.restart()
-    status = world.cache.entry("image-1")
+    status = world.steward.entry("image-1")
     assert (status.bytes_on_disk, status.hits, status.complete) == (MIB, 1, False)
     reader = world.read(origin)
     assert origin.asked[-1] == ("alice", MIB, len(BODY))
@@ -272,7 +272,7 @@ def test_a_restart_keeps_entries_and_partial_extents(world: World, origin: Origi
     assert drain(reader) == BODY
     reader.close()
     world = world.restart()
-    assert world.cache.entry("image-1").complete
+    assert world.steward.entry("image-1").complete
     assert drain(world.read(origin)) == BODY
 
 
@@ -285,10 +285,10 @@ def test_without_its_index_the_cache_keeps_what_verifies(world: World, origin: O
     half.last.give(1000)
     world.clock.advance(5)
     world = _without_index(world)
-    assert world.cache.entry("image-1").complete
-    assert world.cache.entry("image-2") is None
+    assert world.steward.entry("image-1").complete
+    assert world.steward.entry("image-2") is None
     assert len(list(world.directory.bodies())) == 1
-    assert world.cache.status().bytes_on_disk == len(BODY)
+    assert world.steward.status().bytes_on_disk == len(BODY)
 
 
 def test_a_damaged_index_is_set_aside(world: World, origin: Origin) -> None:
@@ -298,7 +298,7 @@ def test_a_damaged_index_is_set_aside(world: World, origin: Origin) -> None:
     result(world.cache.close())
     world.directory.index_path.write_bytes(b"rubbish" * 1000)
     world = World(world.path)
-    assert world.cache.entry("image-1").complete
+    assert world.steward.entry("image-1").complete
     assert world.directory.index_path.with_name("index.sqlite.damaged").exists()
 
 

@@ -111,7 +111,7 @@ class Crashes(RuleBasedStateMachine):
         for _, reader, _ in self.readers:
             reader.close()
         self.readers.clear()
-        before = {entry.image_id: Extents(entry.extents) for entry in self.world.cache.entries()}
+        before = {entry.image_id: Extents(entry.extents) for entry in self.world.steward.entries()}
         for origin in self.origins.values():
             origin.sent.clear()
         self.world = self.world.restart()
@@ -129,7 +129,7 @@ class Crashes(RuleBasedStateMachine):
     @invariant()
     def the_limits_hold(self) -> None:
         if not self.world.machine.dead:
-            status = self.world.cache.status()
+            status = self.world.steward.status()
             assert status.bytes_on_disk + status.reserved <= MAX_SIZE
             allocated = sum(file.allocated for file in self.world.directory.bodies())
             assert allocated <= MAX_SIZE + 8 * KIB * len(BODIES)
@@ -151,7 +151,7 @@ class Crashes(RuleBasedStateMachine):
             assert entry is not None
             assert entry.body.name in names
             assert not extents.difference(entry.extents)
-        for entry_status in self.world.cache.entries():
+        for entry_status in self.world.steward.entries():
             entry = self.world.cache.find(entry_status.image_id)
             assert entry is not None
             body = self.world.directory.body_path(entry.body.name).read_bytes()
@@ -161,7 +161,7 @@ class Crashes(RuleBasedStateMachine):
     def _nothing_left_over(self) -> None:
         """Every file has an entry, every entry a file."""
         files = {file.name for file in self.world.directory.bodies()}
-        entries = {self.world.cache.find(status.image_id) for status in self.world.cache.entries()}
+        entries = {self.world.cache.find(status.image_id) for status in self.world.steward.entries()}
         assert files == {entry.body.name for entry in entries if entry is not None}
 
 

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from txglancecache.cache.cache import Cache, CacheSettings, Threads
 from txglancecache.cache.fill import FillSettings
 from txglancecache.cache.reader import Reader
+from txglancecache.cache.steward import Steward
 from txglancecache.errors import OriginProtocolError, RangesUnsupported, SourceRefused
 from txglancecache.eviction import S3Fifo
 from txglancecache.image import Image
@@ -164,6 +165,7 @@ class World:
     cache: Cache = field(init=False)
     directory: Directory = field(init=False)
     index: Index = field(init=False)
+    steward: Steward = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.directory = Directory.open(self.path)
@@ -187,6 +189,7 @@ class World:
         )
         self.cache.load()
         self.cache.start()
+        self.steward = Steward(self.cache, self.directory, self.index, run, run)
 
     def read(
         self,

@@ -20,6 +20,7 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from txglancecache.cache.cache import Cache, CacheSettings, Threads
 from txglancecache.cache.fill import FillSettings
+from txglancecache.cache.steward import Steward
 from txglancecache.delivery.delivery import Delivery
 from txglancecache.eviction import S3Fifo
 from txglancecache.origin.client import OriginClient, OriginURL
@@ -141,6 +142,7 @@ class Rig:
     max_size: int = 1 << 30
     origin: Origin = field(factory=Origin)
     cache: Cache = field(init=False)
+    steward: Steward = field(init=False)
     client: OriginClient = field(init=False)
     _clients: Any = field(init=False)
     _pools: list[ThreadPool] = field(factory=list, init=False)
@@ -154,15 +156,17 @@ class Rig:
         )
         index, disk, fill, digest, self._clients = map(self._pool, (1, 4, 16, 2, 20))
         directory = Directory.open(self.path)
+        rows = Index(directory.index_path, reactor, index)
         self.cache = Cache(
             url,
             directory,
-            Index(directory.index_path, reactor, index),
+            rows,
             reactor,
             Threads(disk, fill, digest),
             S3Fifo(),
             CacheSettings(self.max_size, 0, fill=FillSettings(retries=1, silence=5)),
         )
+        self.steward = Steward(self.cache, directory, rows, disk, digest)
         self.cache.load()
         self.cache.start()
         through = PassThrough(self.client, pseudonym=b"node", trusted=lambda _: False)

@@ -71,10 +71,10 @@ async def test_a_stranger_cannot_flush_what_the_owner_can(rig: Rig) -> None:
     """A 404 drops the entry only when it is said to somebody who had been allowed the image."""
     await rig.get("one")
     await rig.get("one", token="mallory")
-    assert rig.cache.entry("one")
+    assert rig.steward.entry("one")
     del rig.origin.images["one"]
     assert (await rig.get("one")).status == 404
-    assert rig.cache.entry("one") is None
+    assert rig.steward.entry("one") is None
 
 
 @pytest_twisted.ensureDeferred
@@ -82,9 +82,9 @@ async def test_a_deletion_through_the_proxy_drops_the_entry(rig: Rig) -> None:
     """When the origin says that it is done, and only then."""
     await rig.get("one")
     assert (await rig.get("one", "DELETE", token="mallory", path="")).status == 404
-    assert rig.cache.entry("one")
+    assert rig.steward.entry("one")
     assert (await rig.get("one", "DELETE", path="")).status == 204
-    assert rig.cache.entry("one") is None
+    assert rig.steward.entry("one") is None
 
 
 @pytest_twisted.ensureDeferred
@@ -169,8 +169,8 @@ async def test_no_client_completes_a_wrong_body(rig: Rig) -> None:
     for _ in range(2):
         with pytest.raises((http.client.IncompleteRead, ConnectionError)):
             await rig.get("one")
-    assert rig.cache.entry("one") is None
-    assert rig.cache.status().counters["verification_failures"] == 2
+    assert rig.steward.entry("one") is None
+    assert rig.steward.status().counters["verification_failures"] == 2
     image.sends = lambda body: body
     assert (await rig.get("one")).body == BODY
 
@@ -196,9 +196,9 @@ async def test_what_is_not_cached_is_passed_through(rig: Rig, options: dict[str,
     assert got.body == BODY
     if detail:
         assert got.headers["cache-status"] == f"node; fwd=bypass; detail={detail}"
-        assert rig.cache.entry("two") is None
+        assert rig.steward.entry("two") is None
     else:
-        assert rig.cache.entry("two").digest.startswith("md5:")  # type: ignore[union-attr]
+        assert rig.steward.entry("two").digest.startswith("md5:")  # type: ignore[union-attr]
 
 
 @pytest_twisted.ensureDeferred
@@ -209,7 +209,7 @@ async def test_what_does_not_fit_is_passed_through(tmp_path: Path) -> None:
         rig.store("one", BODY)
         got = await rig.get("one")
         assert (got.body, got.headers["cache-status"]) == (BODY, "node; fwd=bypass; detail=no-room")
-        assert rig.cache.status().reserved == 0
+        assert rig.steward.status().reserved == 0
     finally:
         await rig.stop()
 
@@ -247,7 +247,7 @@ async def test_the_first_client_may_leave(rig: Rig) -> None:
     got: Got = await second
     assert got.body == BODY
     assert rig.origin.transfers() == [None]
-    assert rig.cache.entry("one").complete  # type: ignore[union-attr]
+    assert rig.steward.entry("one").complete  # type: ignore[union-attr]
 
 
 @pytest_twisted.ensureDeferred
@@ -255,4 +255,4 @@ async def test_ids_that_are_no_ids_go_to_the_origin(rig: Rig) -> None:
     """A strange id never becomes a key."""
     got = await rig.get("..%2f..%2fetc")
     assert (got.status, got.body) == (404, b"no such image")
-    assert rig.cache.entries() == []
+    assert rig.steward.entries() == []

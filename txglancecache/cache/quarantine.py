@@ -1,0 +1,70 @@
+"""Bodies that failed verification: kept for a look, in bounded number and room."""
+
+from __future__ import annotations
+
+from attrs import define, field
+from twisted.logger import Logger
+
+from txglancecache.cache.body import Body
+from txglancecache.cache.recovery import image_id_of
+from txglancecache.cache.room import Account, Room
+from txglancecache.cache.status import Freed, QuarantineFile
+from txglancecache.extents import Extents
+from txglancecache.store.directory import Directory
+from txglancecache.waiting import InThread
+
+_log = Logger()
+
+
+@define(eq=False)
+class Quarantine:
+    """What is in quarantine counts as room taken.
+
+    :param most_files: the most bodies to keep; older ones go.
+    :param most_bytes: the most bytes on disk that they may take.
+    """
+
+    _directory: Directory
+    _in_thread: InThread
+    _room: Room
+    _most_files: int
+    _most_bytes: int
+    _account: Account = field(init=False)
+
+    @_account.default
+    def _(self) -> Account:
+        return self._room.account(Extents())
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk that it takes."""
+        return self._account.charged.total
+
+    def load(self) -> None:
+        """Count what is there; blocks."""
+        self._count(sum(body.allocated for body in self._directory.quarantined()))
+
+    def take(self, body: Body) -> None:
+        """Move a body file here."""
+        moved = body.quarantine(self._most_files, self._most_bytes)
+        moved.addCallbacks(
+            self._count, lambda failure: _log.failure("Cannot quarantine {body}", failure, body=body.name)
+        )
+
+    async def files(self) -> list[QuarantineFile]:
+        """What is there, the newest first."""
+        found = await self._in_thread(self._directory.quarantined)
+        return [
+            QuarantineFile(body.name, image_id_of(body.label), body.size, body.allocated, body.time)
+            for body in sorted(found, key=lambda body: -body.time)
+        ]
+
+    async def clear(self) -> Freed:
+        """Delete all of it."""
+        found = await self._in_thread(self._directory.clear_quarantine)
+        self._count(0)
+        return Freed(len(found), sum(body.allocated for body in found))
+
+    def _count(self, size: int) -> None:
+        self._account.close()
+        self._account = self._room.account(Extents.of((0, size)))

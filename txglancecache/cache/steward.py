@@ -1,0 +1,175 @@
+"""The cache as its operators see it: what is there, and what they may do with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attrs import asdict, define, evolve
+from twisted.internet.defer import Deferred
+
+from txglancecache.cache.cache import Cache
+from txglancecache.cache.entry import Entry
+from txglancecache.cache.events import EventLog
+from txglancecache.cache.roster import Slot
+from txglancecache.cache.status import CacheStatus, EntryStatus, Freed, QuarantineFile, ReaderStatus
+from txglancecache.cache.verify import Verifier
+from txglancecache.errors import DigestMismatch
+from txglancecache.store.directory import Directory
+from txglancecache.store.index import Index
+from txglancecache.waiting import InThread, Signal
+
+
+@define(eq=False)
+class Steward:
+    """Tells, and does, what the management site is asked for."""
+
+    _cache: Cache
+    _directory: Directory
+    _index: Index
+    _disk: InThread
+    _hash: InThread
+
+    # -- telling ---------------------------------------------------------------------------------
+
+    @property
+    def events(self) -> EventLog:
+        return self._cache.events
+
+    def status(self) -> CacheStatus:
+        """The whole cache, now."""
+        room, roster = self._cache.roster.room, self._cache.roster
+        return CacheStatus(
+            entries=len(roster),
+            bytes_on_disk=room.written,
+            reserved=room.charged - room.written,
+            max_size=room.max_size,
+            min_free=room.min_free,
+            disk_free=room.disk_free,
+            quarantined=self._cache.quarantine.size,
+            counters=asdict(self._cache.counters),
+        )
+
+    def entries(self) -> list[EntryStatus]:
+        """Every image."""
+        return [_status(slot) for slot in self._cache.roster]
+
+    def entry(self, image_id: str) -> EntryStatus | None:
+        """One image, with those who read it."""
+        slot = self._slot(image_id)
+        if slot is None:
+            return None
+        readers = tuple(
+            ReaderStatus(reader.position, reader.start, reader.stop, reader.whole)
+            for reader in slot.entry.readers
+        )
+        return evolve(_status(slot), reader_list=readers)
+
+    async def quarantined(self) -> list[QuarantineFile]:
+        """The bodies in quarantine."""
+        return await self._cache.quarantine.files()
+
+    # -- doing -----------------------------------------------------------------------------------
+
+    async def purge(self, image_id: str) -> bool:
+        """Drop one image; ``False`` if it is not there. Returns when its row and file are gone."""
+        return await self.purge_many([image_id]) == 1
+
+    async def purge_all(self) -> int:
+        """Drop every image; returns how many there were."""
+        return await self._purge([slot.entry for slot in self._cache.roster])
+
+    async def purge_many(self, image_ids: Sequence[str]) -> int:
+        """Drop those of these images that are there; returns how many were."""
+        slots = [self._slot(image_id) for image_id in image_ids]
+        return await self._purge([slot.entry for slot in slots if slot is not None])
+
+    def pin(self, image_id: str) -> bool:
+        """Never evict the image; ``False`` if it is not there."""
+        return self._set_pinned(image_id, True)
+
+    def unpin(self, image_id: str) -> bool:
+        """Let the image be evicted again; ``False`` if it is not there."""
+        return self._set_pinned(image_id, False)
+
+    async def prune(self, target: int | None = None) -> Freed:
+        """Evict until the cache takes at most ``target`` bytes, or until its limits hold."""
+        evictions, charged = self._cache.counters.evictions, self._cache.roster.room.charged
+        await self._cache.roster.room.trim(target)
+        freed = max(0, charged - self._cache.roster.room.charged)
+        return Freed(self._cache.counters.evictions - evictions, freed)
+
+    async def clean(self) -> Freed:
+        """Remove incomplete bodies that nobody reads or fills, and files that belong to no entry."""
+        entries = [
+            slot.entry
+            for slot in self._cache.roster
+            if slot.entry.idle and not (slot.entry.verified or slot.entry.pinned)
+        ]
+        freed = sum(entry.account.charged.total for entry in entries)
+        removed = await self._purge(entries)
+        files = await self._disk(lambda: list(self._directory.bodies()))
+        # Asked for after the listing: a file that came since then is not in it.
+        known = {
+            slot.entry.body.name for slot in [*self._cache.roster, *self._cache.roster.leaving]
+        } | self._cache.orphan_names
+        for file in files:
+            if file.name not in known:
+                await self._disk(self._directory.remove_body, file.name)
+                removed, freed = removed + 1, freed + file.allocated
+        return Freed(removed, freed)
+
+    async def clear_quarantine(self) -> Freed:
+        """Delete the bodies in quarantine."""
+        return await self._cache.quarantine.clear()
+
+    async def verify(self, entry: Entry, verifier: Verifier) -> None:
+        """Hash a complete body again.
+
+        :raises DigestMismatch: it is not right any more; it has been quarantined, its readers aborted.
+        :raises StoreError: the file cannot be read.
+        """
+        entry.body.retain()
+        try:
+            await verifier.run(await entry.body.opened())
+        except DigestMismatch as error:
+            entry.abort(error)
+            self._cache.fill_mismatch(entry, error)
+            raise
+        finally:
+            entry.body.release()
+        self.events.note("verified", entry.image.image_id)
+
+    def verifier(self, entry: Entry) -> Verifier:
+        """What hashes the whole of an entry's body."""
+        return Verifier(entry.image, lambda: entry.image.size, Signal(), self._hash)
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _slot(self, image_id: str) -> Slot | None:
+        return self._cache.roster.find(self._cache.key(image_id))
+
+    async def _purge(self, entries: Sequence[Entry]) -> int:
+        purged = [entry for entry in entries if self._cache.roster.remove(entry)]
+        self._cache.counters.purges += len(purged)
+        for entry in purged:
+            self.events.note("purged", entry.image.image_id)
+        await self._index.flush()
+        removals: list[Deferred[None]] = [entry.body.remove() for entry in purged]
+        for removal in removals:
+            await removal
+        return len(purged)
+
+    def _set_pinned(self, image_id: str, pinned: bool) -> bool:
+        slot = self._slot(image_id)
+        if slot is None:
+            return False
+        entry = slot.entry
+        if entry.pinned != pinned:
+            entry.pinned = pinned
+            self._index.put(entry.record())
+            self.events.note("pinned" if pinned else "unpinned", image_id)
+        return True
+
+
+def _status(slot: Slot) -> EntryStatus:
+    return evolve(slot.entry.status(), sources=slot.fill.sources, rate=slot.fill.rate)

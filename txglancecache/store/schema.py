@@ -1,0 +1,172 @@
+"""What the index keeps: its rows, its tables, and how an older database becomes today's."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from attrs import asdict, define, field, fields, frozen
+
+from txglancecache.errors import StoreError
+from txglancecache.extents import Extents
+
+_ENTRIES = """
+CREATE TABLE entries (
+    key         TEXT PRIMARY KEY,
+    origin      TEXT NOT NULL,
+    image_id    TEXT NOT NULL,
+    body        TEXT NOT NULL UNIQUE,
+    size        INTEGER NOT NULL,
+    algorithm   TEXT NOT NULL,
+    digest      TEXT NOT NULL,
+    checksum    TEXT,
+    extents     TEXT NOT NULL,
+    verified    INTEGER NOT NULL,
+    hits        INTEGER NOT NULL,
+    created     REAL NOT NULL,
+    last_access REAL NOT NULL,
+    pinned      INTEGER NOT NULL
+) WITHOUT ROWID
+"""
+_JOBS = """
+CREATE TABLE jobs (
+    id        INTEGER PRIMARY KEY,
+    kind      TEXT NOT NULL,
+    image_id  TEXT NOT NULL,
+    state     TEXT NOT NULL,
+    priority  INTEGER NOT NULL,
+    created   REAL NOT NULL,
+    started   REAL,
+    finished  REAL,
+    attempts  INTEGER NOT NULL,
+    error     TEXT
+)
+"""
+#: What makes schema version n + 1 of version n.
+_MIGRATIONS = (_ENTRIES, _JOBS)
+
+#: The schema that this code writes, kept in ``PRAGMA user_version``.
+SCHEMA_VERSION = len(_MIGRATIONS)
+
+
+def _extents(value: Extents | str) -> Extents:
+    return value if isinstance(value, Extents) else Extents.decode(value)
+
+
+@frozen
+class Record:
+    """What the index knows of one entry.
+
+    ``size`` is in bytes, ``created`` and ``last_access`` in seconds since the epoch, ``digest`` and
+    ``checksum`` (the md5 that Glance keeps) in hex. ``extents`` are on disk for certain.
+    """
+
+    key: str
+    origin: str
+    image_id: str
+    body: str
+    size: int
+    algorithm: str
+    digest: str
+    checksum: str | None
+    extents: Extents = field(converter=_extents)
+    verified: bool = field(converter=bool)
+    hits: int
+    created: float
+    last_access: float
+    pinned: bool = field(converter=bool)
+
+
+@frozen
+class JobRecord:
+    """What the index knows of one job; never with whose credentials it is done."""
+
+    id: int
+    kind: str
+    image_id: str
+    state: str
+    priority: int
+    created: float
+    started: float | None
+    finished: float | None
+    attempts: int
+    error: str | None
+
+
+_R = TypeVar("_R", Record, JobRecord)
+
+
+@frozen(eq=False)
+class Table(Generic[_R]):
+    """A table with one column for each field of its records."""
+
+    name: str
+    key: str
+    kind: type[_R]
+
+    def read(self, database: sqlite3.Connection) -> list[_R]:
+        """All its records.
+
+        :raises ValueError: a row is none.
+        """
+        return [self.kind(*row) for row in database.execute(f"SELECT {self._columns} FROM {self.name}")]  # noqa: S608
+
+    def remove(self, database: sqlite3.Connection, keys: Iterable[Any]) -> None:
+        database.executemany(f"DELETE FROM {self.name} WHERE {self.key} = ?", [(key,) for key in keys])  # noqa: S608
+
+    def insert(self, database: sqlite3.Connection, records: Iterable[_R]) -> None:
+        places = ", ".join("?" * len(fields(self.kind)))
+        statement = f"INSERT INTO {self.name} ({self._columns}) VALUES ({places})"  # noqa: S608
+        database.executemany(statement, [_row(record) for record in records])
+
+    @property
+    def _columns(self) -> str:
+        # The names in these statements are our own, never input.
+        return ", ".join(column.name for column in fields(self.kind))
+
+
+ENTRIES = Table("entries", "key", Record)
+JOBS = Table("jobs", "id", JobRecord)
+
+
+@define(eq=False)
+class IndexTooNew(StoreError):
+    """A later release wrote this index; to use it here could lose what only that release knows."""
+
+    path: str
+    version: int
+
+    def __str__(self) -> str:
+        return f"{self.path} has schema version {self.version}; this release knows up to {SCHEMA_VERSION}"
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open the database for use from any one thread at a time, and bring its schema up to date.
+
+    :raises IndexTooNew: a later release wrote it.
+    :raises sqlite3.Error: it is damaged, or cannot be had.
+    """
+    database = sqlite3.connect(path, check_same_thread=False, isolation_level="DEFERRED")
+    try:
+        path.chmod(0o600)
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        if version > SCHEMA_VERSION:
+            raise IndexTooNew(str(path), version)
+        for number, statement in enumerate(_MIGRATIONS[version:], version + 1):
+            with database:
+                database.execute("BEGIN")
+                database.execute(statement)
+                database.execute(f"PRAGMA user_version = {number}")
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _row(record: Record | JobRecord) -> tuple[object, ...]:
+    values = asdict(record, recurse=False).values()
+    return tuple(value.encode() if isinstance(value, Extents) else value for value in values)
