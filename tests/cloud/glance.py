@@ -71,6 +71,8 @@ def start_for(auth_url: str, bin_dir: Path, template: Path, paste: Path, process
         sections={
             "paste_deploy": {"flavor": "keystone", "config_file": paste},
             "oslo_policy": {"enforce_scope": True, "enforce_new_defaults": True},
+            # what an image may be linked to is on loopback here, which Glance forbids unless told
+            "import_filtering_opts": {"allowed_hosts": "[127.0.0.1]", "allowed_ports": "[]"},
             "keystone_authtoken": authtoken(auth_url, "glance"),
             SWIFT_STORE: {
                 "swift_store_create_container_on_put": True,

@@ -137,6 +137,7 @@ class Processes:
             "timeout": 600,
             "graceful_timeout": 1,
             "keepalive": 75,
+            "control_socket_disable": True,  # it would be in the home directory
         }
         conf = self.directory / f"{name}.gunicorn.py"
         conf.write_text("".join(f"{key} = {value!r}\n" for key, value in settings.items()))
