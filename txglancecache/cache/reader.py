@@ -107,8 +107,13 @@ class Reader:
         return self.available() > 0
 
     def wake(self) -> None:
-        """The entry has changed: those who wait look again."""
-        self._grown.fire()
+        """The entry has changed: tell who waits, if it is what is waited for.
+
+        Each time that a waiter looks in vain makes its Deferred's chain longer by one, and a body grows
+        very often.
+        """
+        if self._failure is not None or self._readable():
+            self._grown.fire()
 
     def fail(self, error: Exception, *, abort: bool) -> None:
         """What is missing will not come; with ``abort``, what is there must not be sent either."""
