@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import pty
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +22,7 @@ BODY = Payload(8 * MIB, seed=6)
 
 
 class Client:
-    """A user's shell: the catalog names the proxy."""
+    """A user at a terminal, whose catalog names the proxy."""
 
     def __init__(self, cloud: Cloud, user: str) -> None:
         self._bin = cloud.installation.bin
@@ -28,7 +30,14 @@ class Client:
 
     def run(self, program: str, *arguments: str | Path) -> str:
         command = [str(self._bin / program), *map(str, arguments)]
-        done = subprocess.run(command, env=self._env, capture_output=True, text=True, timeout=120)
+        keyboard, terminal = pty.openpty()  # `glance` takes any other standard input for an image
+        try:
+            done = subprocess.run(
+                command, env=self._env, stdin=terminal, capture_output=True, text=True, timeout=120
+            )
+        finally:
+            os.close(keyboard)
+            os.close(terminal)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
