@@ -42,6 +42,7 @@ setup(
         "attrs>=23.1",
         "h11>=0.14",
         "oslo.config>=9.0",
+        "keystoneauth1>=5.0",
     ],
     entry_points={"oslo.config.opts": ["txglancecache = txglancecache.service.options:list_opts"]},
     zip_safe=False,

@@ -150,3 +150,13 @@ class ClientStalled(GlanceCacheError):
 
     def __str__(self) -> str:
         return f"the client took nothing for {self.seconds:g} s"
+
+
+@define(eq=False)
+class JobFailed(GlanceCacheError):
+    """A job cannot be done, and trying again will not help."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason

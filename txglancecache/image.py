@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 
 from attrs import field, frozen
 from attrs.validators import ge
 
 #: Structured-field names of RFC 9530 for the digests that it registers as secure.
 _REPR_DIGEST_NAMES = {"sha512": b"sha-512", "sha256": b"sha-256"}
+
+_IMAGE_ID = re.compile(r"(?!\.+$)[0-9A-Za-z._-]{1,255}")
 
 
 @frozen
@@ -43,6 +46,11 @@ class Image:
     def same_body(self, other: Image) -> bool:
         """Whether both are the same bytes; a checksum that was filled in later changes nothing."""
         return (self.size, self.algorithm, self.digest) == (other.size, other.algorithm, other.digest)
+
+
+def is_image_id(text: str) -> bool:
+    """Whether this can be an image's id: nothing that would mean anything in a URL or a path."""
+    return _IMAGE_ID.fullmatch(text) is not None
 
 
 def usable_algorithm(name: str) -> bool:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 import socket
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -30,7 +31,9 @@ from twisted.web.server import Site
 
 from txglancecache import __version__
 from txglancecache.cache.cache import Cache, CacheSettings, Threads
+from txglancecache.cache.chores import Chores
 from txglancecache.cache.fill import FillSettings
+from txglancecache.cache.jobs import Jobs, JobSettings
 from txglancecache.cache.steward import Steward
 from txglancecache.delivery.delivery import Delivery
 from txglancecache.errors import ConfigurationError, GlanceCacheError
@@ -51,6 +54,7 @@ from txglancecache.service.draining import Connections
 from txglancecache.service.listening import Inet, Inherited, Listener, listener
 from txglancecache.service.node import Node
 from txglancecache.service.process import give_up, heed_signals, one_line, owned_by
+from txglancecache.service.service_auth import ServiceCredentials, service_session
 from txglancecache.service.threads import Pools
 from txglancecache.store.directory import Directory
 from txglancecache.store.index import Index
@@ -144,12 +148,11 @@ def _cache(settings: Settings, reactor: Any, directory: Directory, index: Index,
 
 
 def _data_app(
-    settings: Settings, reactor: Any, cache: Cache, client: OriginClient, pools: Pools
+    settings: Settings, reactor: Any, cache: Cache, client: OriginClient, glance: Glance, pools: Pools
 ) -> IResource:
     # A token, for Via and Cache-Status.
     name = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()).encode("ascii")
     pass_through = PassThrough(client, pseudonym=name, trusted=is_trusted(settings.trusted_proxies))
-    glance = Glance(client, reactor)
     clearance = Clearance(
         cache,
         glance,
@@ -184,17 +187,21 @@ def compose(settings: Settings, reactor: Any, owner: Callable[[], AbstractContex
     """
     data, manage = _listeners(settings, reactor)
     client = _client(settings, reactor)
+    session = service_session(settings.config_files)
     with owner():
         directory = Directory.open(Path(settings.cache_dir))
     data.refuse_if_in_use()
     manage.refuse_if_in_use()
 
     pools = Pools(reactor)
+    glance = Glance(client, reactor)
     index = Index(directory.index_path, reactor, pools.index)
     cache = _cache(settings, reactor, directory, index, pools)
     steward = Steward(cache, directory, index, pools.disk, pools.hash)
+    chores = Chores(cache, steward, glance, client, ServiceCredentials(session, pools.disk))
+    jobs = Jobs(chores, index, cache.events, reactor, JobSettings(), time.time)
     facts = NodeFacts(socket.gethostname(), __version__, settings.origin, reactor.seconds())
-    data_factory = data_site(_data_app(settings, reactor, cache, client, pools), reactor=reactor)
+    data_factory = data_site(_data_app(settings, reactor, cache, client, glance, pools), reactor=reactor)
     manage_factory = Site(
         management_resource(steward, facts, guard_for(manage), clock=reactor.seconds),
         reactor=reactor,
@@ -208,9 +215,15 @@ def compose(settings: Settings, reactor: Any, owner: Callable[[], AbstractContex
         pools.start()
         with owner():
             cache.load()
+            jobs.load()
+
+    def begin() -> None:
+        cache.start()
+        jobs.start()
 
     async def end() -> None:
         try:
+            await jobs.stop()
             await cache.close()
         finally:
             await client.close()
@@ -222,7 +235,7 @@ def compose(settings: Settings, reactor: Any, owner: Callable[[], AbstractContex
         connections=connections,
         grace=settings.shutdown_grace,
         prepare=prepare,
-        begin=cache.start,
+        begin=begin,
         end=end,
         failed=partial(give_up, reactor),
     )

@@ -235,6 +235,12 @@ class Cache:
         entry.last_access = self._wall()
         self.roster.touch(entry)
 
+    def release(self, entry: Entry) -> None:
+        """The rest of the body is not wanted for its own sake any more: a fill nobody reads may stop."""
+        slot = self.roster.slot_of(entry)
+        if slot is not None:
+            slot.fill.release()
+
     def drop(self, entry: Entry, reason: str) -> None:
         """Take the entry out of the cache. Those who read it go on; nobody finds it any more."""
         if self.roster.remove(entry):

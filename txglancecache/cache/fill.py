@@ -243,6 +243,7 @@ class Fill:
             pass
         except RangesUnsupported:
             self._ranged = False
+            self._undo_split(transfer)
         except SourceRefused as error:
             self._refused(error)
         except ImageChanged as error:
@@ -267,15 +268,30 @@ class Fill:
         if not self._sources:
             raise TransferStopped
         source = self._sources[-1]
-        wanted = entry.extents.gaps(span.start, span.stop)
+        stop = span.ask()
+        wanted = entry.extents.gaps(span.start, stop)
         self._counters.transfers += 1
         try:
-            answer = source.fetch(span.start, span.stop, size)
+            answer = source.fetch(span.start, stop, size)
             await transfer.run(answer, span.start, fd, Extents.of((0, size)).difference(wanted))
         except SourceRefused:
             if source in self._sources:
                 self._sources.remove(source)
             raise
+
+    def _undo_split(self, failed: Transfer) -> None:
+        """Have the transfer that was to stop where ``failed`` began go on instead, up to the next byte that
+        is there or on its way.
+
+        An origin without ranges would otherwise have to send again what it is sending now.
+        """
+        start = failed.span.start
+        others = [transfer.span for transfer in self._transfers if transfer is not failed]
+        limits = [self._entry.extents.next_start(start), *(span.start for span in others)]
+        stop = min((limit for limit in limits if limit is not None and limit > start), default=self._entry.image.size)
+        for span in others:
+            if span.stop == start:
+                span.lengthen(stop)
 
     def _grew(self, start: int, stop: int) -> None:
         self._failures = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from attrs import asdict, define, evolve
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
 from txglancecache.cache.cache import Cache
 from txglancecache.cache.entry import Entry
@@ -16,7 +16,7 @@ from txglancecache.cache.verify import Verifier
 from txglancecache.errors import DigestMismatch
 from txglancecache.store.directory import Directory
 from txglancecache.store.index import Index
-from txglancecache.waiting import InThread, Signal
+from txglancecache.waiting import InThread, Outcome, Signal
 
 
 @define(eq=False)
@@ -123,14 +123,21 @@ class Steward:
         return await self._cache.quarantine.clear()
 
     async def verify(self, entry: Entry, verifier: Verifier) -> None:
-        """Hash a complete body again.
+        """Hash a complete body again; may be cancelled.
 
         :raises DigestMismatch: it is not right any more; it has been quarantined, its readers aborted.
         :raises StoreError: the file cannot be read.
         """
         entry.body.retain()
         try:
-            await verifier.run(await entry.body.opened())
+            running = Outcome.of(Deferred.fromCoroutine(verifier.run(await entry.body.opened())))
+            try:
+                await running.wait()
+            except CancelledError:
+                # A thread is using the file, which is held no longer than this call.
+                verifier.stop()
+                await running.wait()
+                raise
         except DigestMismatch as error:
             entry.abort(error)
             self._cache.fill_mismatch(entry, error)

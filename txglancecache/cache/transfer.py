@@ -43,13 +43,15 @@ class TransferStopped(Exception):
 class Span:
     """The bytes that one transfer brings, shared between the reactor and the thread that moves them.
 
-    ``stop`` may shrink. A mover asks with `take` before it moves anything, so that what it was granted
-    stays its own.
+    ``stop`` may shrink, and grow again up to what the origin was asked for. A mover asks with `take` before
+    it moves anything, so that what it was granted stays its own.
     """
 
     start: int
     _stop: int
     _granted: int = field(init=False)
+    _asked: int = field(default=0, init=False)
+    _ended: bool = field(default=False, init=False)
     _stopped: bool = field(default=False, init=False)
     _lock: Lock = field(factory=Lock, init=False)
 
@@ -71,13 +73,26 @@ class Span:
                 raise TransferStopped
             count = max(0, min(most, self._stop - position))
             self._granted = max(self._granted, position + count)
+            self._ended = self._ended or position >= self._stop
             return count
+
+    def ask(self) -> int:
+        """Where the answer is to end that is asked for now."""
+        with self._lock:
+            self._asked = self._stop
+            return self._stop
 
     def shorten(self, stop: int) -> int:
         """End at ``stop``, or after what is being moved already; returns where it will end."""
         with self._lock:
             self._stop = min(self._stop, max(stop, self._granted))
             return self._stop
+
+    def lengthen(self, stop: int) -> None:
+        """Go on to ``stop`` after all, unless the mover has ended already."""
+        with self._lock:
+            if not self._ended:
+                self._stop = max(self._stop, min(stop, self._asked))
 
     def give_up(self) -> None:
         """Have the mover stop at its next step."""

@@ -5,19 +5,15 @@ The origin decides, for every request. What is kept here is only what the origin
 
 from __future__ import annotations
 
-import re
-
 from attrs import define, field, frozen
 from twisted.internet.interfaces import IReactorTime
 
 from txglancecache.cache.cache import Cache
 from txglancecache.cache.entry import Entry
 from txglancecache.headers import RawHeaders, values
-from txglancecache.image import Image
+from txglancecache.image import Image, is_image_id
 from txglancecache.origin.glance import Allowed, Denied, Glance, Uncacheable
 from txglancecache.proxy.authorization import Authorizer
-
-_IMAGE_ID = re.compile(r"[0-9A-Za-z._-]{1,255}")
 
 
 @frozen(eq=False)
@@ -80,7 +76,7 @@ class Clearance:
 
         :raises OriginError: it cannot be asked.
         """
-        if not _IMAGE_ID.fullmatch(asked.image_id) or asked.header(b"content-range"):
+        if not is_image_id(asked.image_id) or asked.header(b"content-range"):
             return NotCacheable(b"not-understood")
         entry = self._cache.find(asked.image_id)
         image: Image | NotCacheable = entry.image if entry else await self._identify(asked)

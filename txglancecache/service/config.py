@@ -24,7 +24,7 @@ _PATHS = frozenset({"cache_dir", "origin_ca_file"})
 
 @frozen
 class Settings:
-    """The valid value of every option. Made by :func:`load`."""
+    """The valid value of every option, and the files that were read. Made by :func:`load`."""
 
     origin: str
     listen: str
@@ -43,6 +43,7 @@ class Settings:
     origin_timeout: float
     fill_retries: int
     shutdown_grace: float
+    config_files: tuple[str, ...] = ()
 
 
 def load(files: Sequence[str] = (), flags: Mapping[str, str] | None = None) -> Settings:
@@ -60,8 +61,9 @@ def load(files: Sequence[str] = (), flags: Mapping[str, str] | None = None) -> S
     except cfg.Error as error:
         raise ConfigurationError(_one_line(error)) from None
     given = flags or {}
-    names = [field.name for field in fields(Settings)]
-    return Settings(**{name: _value(conf, OPTIONS[name], given.get(name)) for name in names})
+    names = [field.name for field in fields(Settings) if field.name in OPTIONS]
+    values = {name: _value(conf, OPTIONS[name], given.get(name)) for name in names}
+    return Settings(**values, config_files=tuple(files))
 
 
 def _value(conf: cfg.ConfigOpts, opt: cfg.Opt, given: str | None) -> Any:

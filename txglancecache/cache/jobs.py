@@ -1,0 +1,328 @@
+"""A durable queue of work that operators ask for.
+
+What is queued, or was running when the process ended, is queued again at the next start. With whose
+credentials a job is done is kept in memory only. What the work is, others know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+from attrs import define, evolve, field, frozen
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from txglancecache.cache.events import EventLog
+from txglancecache.cache.meter import Meter
+from txglancecache.cache.status import JobKind, JobState, JobStatus
+from txglancecache.errors import EntryDropped, FillFailed, GlanceCacheError, OriginError
+from txglancecache.headers import RawHeaders
+from txglancecache.store.index import Index
+from txglancecache.store.schema import JobRecord
+
+_log = Logger()
+
+#: Jobs that are over and still shown.
+_HISTORY = 200
+_FIRST_DELAY = 2.0
+_LONGEST_DELAY = 300.0
+
+
+@frozen
+class JobSettings:
+    """How jobs are done: so many at once, each tried so often."""
+
+    concurrency: int = 2
+    attempts: int = 5
+
+
+@define(eq=False)
+class Progress:
+    """How far the work has come; whoever does it fills this in."""
+
+    size: int | None = None
+    done: Callable[[], int] = field(default=lambda: 0)
+
+
+class Worker(Protocol):
+    """Does the work."""
+
+    def needed(self, kind: JobKind, image_id: str) -> bool:
+        """Whether there is anything to do."""
+
+    def do(
+        self, kind: JobKind, image_id: str, headers: RawHeaders | None, progress: Progress
+    ) -> Awaitable[None]:
+        """Do it; ends early, and leaves nothing behind, when cancelled.
+
+        :raises OriginError: trying again may help; so it may after `FillFailed` and `EntryDropped`.
+        :raises GlanceCacheError: it will not.
+        """
+
+
+@define(eq=False)
+class _Job:
+    record: JobRecord
+    headers: RawHeaders | None = field(default=None, repr=False)
+    progress: Progress = field(factory=Progress)
+    running: Deferred[None] | None = None
+    meter: Meter | None = None
+    seen: int = 0
+    next_try: float = 0.0
+
+    @property
+    def state(self) -> JobState:
+        return JobState(self.record.state)
+
+
+@define(eq=False)
+class Jobs:
+    """The queue, and the few of its jobs that are being done.
+
+    :param wall: the time of day, in seconds since the epoch.
+    """
+
+    _worker: Worker
+    _index: Index
+    _events: EventLog
+    _clock: IReactorTime
+    _settings: JobSettings
+    _wall: Callable[[], float]
+    _jobs: dict[int, _Job] = field(factory=dict, init=False)
+    _last_id: int = field(default=0, init=False)
+    _timer: IDelayedCall | None = field(default=None, init=False)
+    _working: bool = field(default=False, init=False)
+
+    # -- the beginning and the end ---------------------------------------------------------------
+
+    def load(self) -> None:
+        """Take up what the index has, once it is loaded; blocks."""
+        for record in sorted(self._index.load_jobs(), key=lambda record: record.id):
+            if not JobState(record.state).over:
+                record = evolve(record, state=JobState.QUEUED.value, attempts=0, started=None)
+            self._jobs[record.id] = _Job(record)
+            self._last_id = max(self._last_id, record.id)
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._working = True
+        self._pump()
+
+    async def stop(self) -> None:
+        """Stop working; what was under way is queued for the next start. Returns when all is quiet."""
+        self._working = False
+        self._cancel_timer()
+        running = [job.running for job in self._jobs.values() if job.running is not None]
+        for deferred in running:
+            deferred.cancel()
+        for deferred in running:
+            await deferred
+
+    # -- asking ----------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        kind: JobKind,
+        image_ids: Sequence[str],
+        *,
+        priority: int = 0,
+        headers: RawHeaders | None = None,
+    ) -> list[JobStatus]:
+        """Queue a job for each image; higher priorities come first.
+
+        An image for which such a job waits or runs gets no second one: that one's priority is raised.
+        What is done already is over at once.
+
+        :param headers: the fields of the client that asks, if the origin is to be asked with these.
+        """
+        submitted = []
+        for image_id in dict.fromkeys(image_ids):
+            job = self._active(kind, image_id)
+            if job is None:
+                job = self._add(kind, image_id, priority)
+            elif priority > job.record.priority:
+                self._change(job, priority=priority)
+            if headers is not None:
+                job.headers = headers
+            submitted.append(job)
+        self._pump()
+        return [self._status(job) for job in submitted]
+
+    def jobs(self, *, state: JobState | None = None, kind: JobKind | None = None) -> list[JobStatus]:
+        """The jobs, the newest last."""
+        return [
+            self._status(job)
+            for job in self._jobs.values()
+            if (state is None or job.state is state) and (kind is None or job.record.kind == kind.value)
+        ]
+
+    def job(self, job_id: int) -> JobStatus | None:
+        """One job."""
+        job = self._jobs.get(job_id)
+        return self._status(job) if job else None
+
+    def cancel(self, job_id: int) -> bool:
+        """Do not do it, or not to the end; ``False`` if there is no such job, or it is over."""
+        job = self._jobs.get(job_id)
+        if job is None or job.state.over:
+            return False
+        self._end(job, JobState.CANCELLED)
+        if job.running is not None:
+            job.running.cancel()
+        self._pump()
+        return True
+
+    def cancel_queued(self, image_id: str | None = None) -> int:
+        """Cancel what waits, all of it or for one image; returns how many jobs that were."""
+        waiting = [
+            job_id
+            for job_id, job in self._jobs.items()
+            if job.state is JobState.QUEUED and image_id in (None, job.record.image_id)
+        ]
+        return sum(self.cancel(job_id) for job_id in waiting)
+
+    # -- working ---------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        """Begin what may be begun."""
+        if not self._working:
+            return
+        self._cancel_timer()
+        now = self._clock.seconds()
+        busy = sum(job.running is not None for job in self._jobs.values())
+        waiting = [job for job in self._jobs.values() if job.state is JobState.QUEUED and job.running is None]
+        waiting.sort(key=lambda job: (-job.record.priority, job.record.id))
+        due = [job for job in waiting if job.next_try <= now]
+        for job in due[: max(0, self._settings.concurrency - busy)]:
+            self._begin(job)
+        later = [job.next_try for job in waiting if job.next_try > now]
+        if later:
+            self._timer = self._clock.callLater(min(later) - now, self._on_time)
+
+    def _on_time(self) -> None:
+        self._timer = None
+        self._pump()
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _begin(self, job: _Job) -> None:
+        job.progress, job.meter, job.seen = Progress(), Meter(self._clock), 0
+        self._change(
+            job,
+            state=JobState.RUNNING.value,
+            started=self._wall(),
+            attempts=job.record.attempts + 1,
+            error=None,
+        )
+        self._events.note("job-started", job.record.image_id, job.record.kind)
+        work = Deferred.fromCoroutine(self._carry_out(job))
+        if not work.called:
+            job.running = work
+
+    async def _carry_out(self, job: _Job) -> None:
+        record = job.record
+        try:
+            await self._worker.do(JobKind(record.kind), record.image_id, job.headers, job.progress)
+        except CancelledError:
+            if not job.state.over:
+                self._change(job, state=JobState.QUEUED.value, started=None)
+        except (OriginError, FillFailed, EntryDropped) as error:
+            self._broke(job, error)
+        except GlanceCacheError as error:
+            self._end(job, JobState.FAILED, str(error))
+        except Exception:
+            _log.failure("Job {id} failed", id=record.id)
+            self._end(job, JobState.FAILED, "this is a bug; the log has the details")
+        else:
+            self._end(job, JobState.DONE)
+        finally:
+            job.running = None
+            self._pump()
+
+    def _broke(self, job: _Job, error: GlanceCacheError) -> None:
+        attempts = job.record.attempts
+        if attempts >= self._settings.attempts:
+            self._end(job, JobState.FAILED, str(error))
+            return
+        delay = min(_LONGEST_DELAY, _FIRST_DELAY * 2 ** (attempts - 1))
+        job.next_try = self._clock.seconds() + delay
+        self._change(job, state=JobState.QUEUED.value, error=str(error))
+        _log.warn(
+            "Job {id} broke: {error}; again in {delay} s", id=job.record.id, error=str(error), delay=delay
+        )
+
+    # -- records ---------------------------------------------------------------------------------
+
+    def _active(self, kind: JobKind, image_id: str) -> _Job | None:
+        for job in self._jobs.values():
+            if job.record.image_id == image_id and job.record.kind == kind.value and not job.state.over:
+                return job
+        return None
+
+    def _add(self, kind: JobKind, image_id: str, priority: int) -> _Job:
+        self._last_id += 1
+        record = JobRecord(
+            id=self._last_id,
+            kind=kind.value,
+            image_id=image_id,
+            state=JobState.QUEUED.value,
+            priority=priority,
+            created=self._wall(),
+            started=None,
+            finished=None,
+            attempts=0,
+            error=None,
+        )
+        job = self._jobs[record.id] = _Job(record)
+        self._index.put_job(record)
+        self._events.note("job-queued", image_id, kind.value)
+        if not self._worker.needed(kind, image_id):
+            self._end(job, JobState.DONE)
+        return job
+
+    def _change(self, job: _Job, **changes: Any) -> None:
+        job.record = evolve(job.record, **changes)
+        self._index.put_job(job.record)
+
+    def _end(self, job: _Job, state: JobState, error: str | None = None) -> None:
+        if job.state.over:
+            return
+        self._change(job, state=state.value, finished=self._wall(), error=error)
+        job.headers = None
+        self._events.note(f"job-{state.value}", job.record.image_id, error or job.record.kind)
+        over = [job_id for job_id, known in self._jobs.items() if known.state.over]
+        for job_id in over[:-_HISTORY]:
+            del self._jobs[job_id]
+            self._index.delete_job(job_id)
+
+    def _status(self, job: _Job) -> JobStatus:
+        record, progress = job.record, job.progress
+        done = progress.done()
+        rate = 0.0
+        if job.meter is not None and job.state is JobState.RUNNING:
+            job.meter.add(done - job.seen)
+            job.seen, rate = done, job.meter.rate
+        left = (progress.size or 0) - done
+        waits = job.state is JobState.QUEUED and job.next_try > self._clock.seconds()
+        return JobStatus(
+            id=record.id,
+            kind=JobKind(record.kind),
+            image_id=record.image_id,
+            state=job.state,
+            priority=record.priority,
+            created=record.created,
+            started=record.started,
+            finished=record.finished,
+            attempts=record.attempts,
+            size=progress.size,
+            done=done,
+            rate=rate,
+            eta=left / rate if rate and progress.size else None,
+            error=record.error,
+            next_try=self._wall() + job.next_try - self._clock.seconds() if waits else None,
+        )

@@ -1,0 +1,61 @@
+"""The node's own account at Keystone: section ``[service_auth]`` of the configuration files.
+
+Read as other OpenStack services read theirs, by keystoneauth: ``auth_type = password`` or
+``v3applicationcredential`` and what goes with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attrs import define
+from keystoneauth1 import loading
+from keystoneauth1.exceptions import ClientException
+from keystoneauth1.session import Session
+from oslo_config import cfg
+
+from txglancecache.errors import ConfigurationError, OriginError
+from txglancecache.headers import RawHeaders
+from txglancecache.waiting import InThread
+
+GROUP = "service_auth"
+
+
+def service_session(files: Sequence[str]) -> Session | None:
+    """A session with the account that the files name; ``None`` where they name none.
+
+    :raises ConfigurationError: they name one that cannot be used.
+    """
+    conf = cfg.ConfigOpts()
+    loading.register_auth_conf_options(conf, GROUP)
+    loading.register_session_conf_options(conf, GROUP)
+    try:
+        conf(args=[], default_config_files=list(files), default_config_dirs=[], use_env=False)
+        auth = loading.load_auth_from_conf_options(conf, GROUP)
+        if auth is None:
+            return None
+        return loading.load_session_from_conf_options(conf, GROUP, auth=auth)
+    except (cfg.Error, ClientException, ValueError) as error:
+        raise ConfigurationError(f"[{GROUP}]: {' '.join(str(error).split())}") from None
+
+
+@define(eq=False)
+class ServiceCredentials:
+    """The account's token as header fields; keystoneauth sees to it that it is always a valid one."""
+
+    _session: Session | None
+    _in_thread: InThread
+
+    async def __call__(self) -> RawHeaders | None:
+        """The fields; ``None`` without an account.
+
+        :raises OriginError: Keystone gives no token; trying again may help.
+        """
+        session = self._session
+        if session is None:
+            return None
+        try:
+            token = await self._in_thread(session.get_token)
+        except ClientException as error:
+            raise OriginError(f"no token for [{GROUP}]: {error}") from error
+        return [(b"X-Auth-Token", token.encode("ascii"))] if token else None
