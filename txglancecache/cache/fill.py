@@ -81,6 +81,9 @@ class FillSettings:
 class FillObserver(Protocol):
     """Who is told what a fill brought about."""
 
+    def fill_started(self, entry: Entry) -> None:
+        """Bytes are asked for, after none were."""
+
     def fill_grew(self, entry: Entry) -> None:
         """There is more on disk than before."""
 
@@ -122,6 +125,7 @@ class Fill:
     _grown: Signal = field(factory=Signal, init=False)
     _ended: Signal = field(factory=Signal, init=False)
     _stopped: bool = field(default=False, init=False)
+    _told: bool = field(default=False, init=False)
     _updating: bool = field(default=False, init=False)
     _due: bool = field(default=False, init=False)
 
@@ -183,6 +187,9 @@ class Fill:
             return
         self._verify_if_due()
         entry.filling = self.active
+        if self._transfers and not self._told:
+            self._told = True
+            self._observer.fill_started(entry)
         if was_filling and not self.active:
             self._come_to_rest()
 
@@ -285,13 +292,13 @@ class Fill:
 
         An origin without ranges would otherwise have to send again what it is sending now.
         """
-        start = failed.span.start
-        others = [transfer.span for transfer in self._transfers if transfer is not failed]
-        limits = [self._entry.extents.next_start(start), *(span.start for span in others)]
-        stop = min((limit for limit in limits if limit is not None and limit > start), default=self._entry.image.size)
-        for span in others:
+        entry, start = self._entry, failed.span.start
+        spans = [transfer.span for transfer in self._transfers]
+        there = entry.extents.next_start(start)
+        stop = min([span.start for span in spans if span.start > start], default=entry.image.size)
+        for span in spans:
             if span.stop == start:
-                span.lengthen(stop)
+                span.lengthen(stop if there is None else min(stop, there))
 
     def _grew(self, start: int, stop: int) -> None:
         self._failures = 0
@@ -381,6 +388,7 @@ class Fill:
             self._ended.fire()
 
     def _come_to_rest(self) -> None:
+        self._told = False
         self._whole = False
         self._sources.clear()
         self._entry.account.settle(self._entry.extents)

@@ -142,6 +142,22 @@ def test_an_origin_without_ranges_serves_them_from_one_transfer(world: World) ->
     assert world.steward.entry("image-1").complete
 
 
+@pytest.mark.parametrize("order", [(16, 20), (20, 16)])
+def test_ranges_during_a_transfer_cost_an_origin_without_ranges_nothing(
+    world: World, order: tuple[int, int]
+) -> None:
+    """What a running transfer was not to bring, for the sake of a range that cannot be had, it brings."""
+    origin = Origin(os.urandom(24 * MIB), ranged=False)
+    whole = world.read(origin)
+    origin.last.give(MIB)
+    parts = {at: world.read(origin, at * MIB, at * MIB + 100) for at in order}
+    origin.last.give()
+    for at, part in parts.items():
+        assert drain(part) == origin.body[at * MIB : at * MIB + 100]
+    assert drain(whole) == origin.body
+    assert len(origin.sent) == 1
+
+
 @pytest.mark.parametrize("ranged", [True, False])
 def test_a_broken_transfer_is_resumed_without_the_readers_noticing(world: World, ranged: bool) -> None:
     """It goes on at the break where the origin has ranges, else it reads past what is there."""

@@ -137,6 +137,31 @@ async def test_a_shortened_transfer_stops_there(move: Move) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_transfer_that_was_shortened_may_go_on(move: Move) -> None:
+    """It goes on to where the origin's answer ends, and no further."""
+    assert move.span.ask() == SIZE
+    move.span.shorten(1_000_000)
+    move.span.lengthen(SIZE + 1)
+    await move.run(_sized(BODY))
+    assert move.written == Extents.of((0, SIZE))
+    assert move.right()
+
+
+def test_what_has_ended_does_not_go_on() -> None:
+    """A mover that was told that it is at the end is not coming back; nor is one longer than its answer."""
+    ended = Span(0, 100)
+    ended.ask()
+    ended.shorten(50)
+    assert (ended.take(0, 1000), ended.take(50, 1000)) == (50, 0)
+    ended.lengthen(100)
+    assert ended.stop == 50
+    not_asked = Span(0, 100)
+    not_asked.shorten(50)
+    not_asked.lengthen(100)
+    assert not_asked.stop == 50
+
+
+@pytest_twisted.ensureDeferred
 async def test_an_origin_that_closes_early_is_an_error(move: Move) -> None:
     """A short body raises, and what came is kept."""
     with pytest.raises(OriginProtocolError):
