@@ -29,7 +29,8 @@ def main() -> int:
     parser.add_argument("--cache-dir", default="", help="kept when it is named")
     parser.add_argument("--options", default="", help="more options for twistd glancecache")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         _run(arguments)
     except KeyboardInterrupt:
