@@ -261,6 +261,9 @@ class Cache:
 
     # -- what fills tell (FillObserver) ----------------------------------------------------------
 
+    def fill_started(self, entry: Entry) -> None:
+        self.events.note("fill-started", entry.image.image_id, format_size(entry.image.size))
+
     def fill_grew(self, entry: Entry) -> None:
         slot = self.roster.slot_of(entry)
         if slot is not None:
@@ -272,6 +275,8 @@ class Cache:
         self.fill_grew(entry)
 
     def fill_idle(self, entry: Entry) -> None:
+        there = f"{format_size(entry.extents.total)} of {format_size(entry.image.size)}"
+        self.events.note("fill-finished", entry.image.image_id, there)
         slot = self.roster.slot_of(entry)
         if slot is not None:
             self.roster.resize(entry)

@@ -35,7 +35,8 @@ def test_a_password_account(tmp_path: Path) -> None:
         _file(
             tmp_path / "conf",
             "[service_auth]\nauth_type = password\nauth_url = http://127.0.0.1:1/v3\nusername = glance\n"
-            "password = secret\nproject_name = service\nuser_domain_id = default\nproject_domain_id = default\n",
+            "password = secret\nproject_name = service\n"
+            "user_domain_id = default\nproject_domain_id = default\n",
         )
     )
     assert session is not None
