@@ -176,7 +176,7 @@ class Fill:
         was_filling = entry.filling
         demands = self._demands()
         if self._stopped or (not demands and not (self._finishes and self._transfers)):
-            for transfer in self._transfers:
+            for transfer in list(self._transfers):
                 transfer.give_up()
         elif self._retry is None and self._sources:
             claims = [Claim(transfer.position, transfer.span.stop) for transfer in self._transfers]
@@ -192,12 +192,15 @@ class Fill:
             self._observer.fill_started(entry)
         if was_filling and not self.active:
             self._come_to_rest()
+        elif not (self.active or entry.readers):
+            # Room was found for a reader that left before anything was begun for it.
+            entry.account.settle(entry.extents)
 
     def release(self) -> None:
         """The rest is not wanted for its own sake any more; readers still get what they need."""
         self._whole = any(reader.whole for reader in self._entry.readers)
         if not self._entry.readers:
-            for transfer in self._transfers:
+            for transfer in list(self._transfers):
                 transfer.give_up()
             self._cancel_retry()
         self.update()

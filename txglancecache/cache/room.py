@@ -108,8 +108,10 @@ class Account:
             wanted = self.charged.gaps(start, stop).total
             if wanted and not self._closed:
                 await room._make_room(wanted)
+                # What had been promised may have been given back while room was made.
+                before = self.charged.total
                 self.charged = self.charged.add(start, stop)
-                room.charged += wanted
+                room.charged += self.charged.total - before
         finally:
             room._lock.release()
 

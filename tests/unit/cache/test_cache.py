@@ -102,6 +102,20 @@ def test_an_unwanted_fill_stops_where_that_is_asked_for(tmp_path: Path, origin: 
     assert drain(again) == BODY
 
 
+def test_what_is_released_stops_everywhere(world: World) -> None:
+    """A fill that nobody wants any more ends all its transfers, however many those are."""
+    origin = Origin(os.urandom(24 * MIB))
+    whole = world.read(origin)
+    parts = [world.read(origin, at * MIB, at * MIB + 100) for at in (10, 20)]
+    for reader in (whole, *parts):
+        reader.close()
+    entry = world.cache.find("image-1")
+    assert entry is not None
+    world.cache.release(entry)
+    assert [transmission.over for transmission in origin.sent] == [True] * 3
+    assert not entry.filling
+
+
 def test_a_range_ahead_is_fetched_where_it_is(world: World, origin: Origin) -> None:
     """A range far ahead of the running transfer gets a transfer of its own, and is not fetched twice."""
     big = Origin(os.urandom(24 * MIB))
