@@ -36,8 +36,10 @@ LINGER_SIZE = 1 << 30
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 
+#: What this proxy forwards; an answer of its own that names methods names these. It forwards others too.
+METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE"
+
 _BAD_REQUEST = b"400 Bad Request"
-_METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE"
 
 _HTTPChannel: Any = HTTPChannel  # next to nothing of it has types
 
@@ -108,7 +110,7 @@ class DataChannel(_HTTPChannel):  # type: ignore[misc]  # see above
             return
         request = self.requests[-1]
         if self._command == b"CONNECT":
-            self.refuse(b"405 Method Not Allowed", b"Allow: " + _METHODS + b"\r\n")
+            self.refuse(b"405 Method Not Allowed", b"Allow: " + METHODS + b"\r\n")
             return
         hosts = values(request.raw_headers, b"Host")
         hosts_needed = 1 if self._version == b"HTTP/1.1" else 0

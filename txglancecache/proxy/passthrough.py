@@ -6,6 +6,7 @@ asked. Framing is each connection's own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from attrs import define, field
@@ -14,6 +15,7 @@ from twisted.logger import Logger
 from txglancecache.errors import OriginError, RequestBodyBroken
 from txglancecache.headers import Peer, end_to_end, first, forwarded, via, without
 from txglancecache.origin.client import Head, OriginClient, Response
+from txglancecache.proxy.channel import METHODS
 from txglancecache.proxy.site import DataRequest
 
 _log = Logger()
@@ -43,6 +45,9 @@ class PassThrough:
         scheme = b"https" if request.isSecure() else b"http"
         peer = Peer(client, scheme, first(request.raw_headers, b"Host"))
         fields = via(end_to_end(request.raw_headers), version, self.pseudonym)
+        hops = _hops_left(request)
+        if hops is not None:
+            fields = [*without(fields, b"Max-Forwards"), (b"Max-Forwards", b"%d" % max(0, hops - 1))]
         fields = forwarded(fields, peer, self._trusted(client))
         if version == b"1.0":
             # It cannot be told to continue, and it need not name a host.
@@ -63,6 +68,8 @@ class PassThrough:
         :raises OriginError: when there is no answer; nothing has been written then.
         :raises RequestBodyBroken: when the client's body is not whole.
         """
+        if _hops_left(request) == 0:
+            return self._answer_here(request)
         response = await self._client.request(
             request.method, request.uri, self.outgoing(request), request.body, on_interim=request.interim
         )
@@ -82,6 +89,17 @@ class PassThrough:
         request.responseHeaders.removeHeader(b"Date")  # it is the origin's to say
         if length is not None and head.status != 204:
             request.setHeader(b"Content-Length", length)
+
+    def _answer_here(self, request: DataRequest) -> int:
+        """Answer for the origin: the client wanted to get as far as this proxy (RFC 9110 section 7.6.2)."""
+        status = 204 if request.method == b"OPTIONS" else 405
+        request.setResponseCode(status)
+        request.setHeader(b"Allow", METHODS)
+        request.setHeader(b"Via", self.via)
+        if status == 405:
+            request.setHeader(b"Content-Length", b"0")
+        request.finish()
+        return status
 
     async def answer(
         self, request: DataRequest, response: Response, *, cache_status: bytes | None = None
@@ -114,3 +132,11 @@ class PassThrough:
             if request.channel is not None:
                 request.unregisterProducer()
         request.finish()
+
+
+def _hops_left(request: DataRequest) -> int | None:
+    """How many times more the request may be forwarded, where that counts."""
+    if request.method not in (b"OPTIONS", b"TRACE"):
+        return None
+    value = first(request.raw_headers, b"Max-Forwards") or b""
+    return int(value) if re.fullmatch(rb"[0-9]{1,9}", value) else None

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import datetime
 import gc
-import ipaddress
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import pytest_twisted
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import CannotListenError, ConnectionDone
-from twisted.internet.ssl import Certificate, PrivateCertificate, optionsForClientTLS
+from twisted.internet.ssl import optionsForClientTLS
 from twisted.logger import LogLevel, capturedLogs
 
+from tests.unit.certificates import certificate
 from tests.unit.origin.bodies import Body
 from tests.unit.scripted import Peer, Script, ScriptedServer, eventually, listen, pause
 from txglancecache.errors import (
@@ -485,33 +480,6 @@ async def test_closing(net: Net) -> None:
         await request
     with pytest.raises(OriginUnreachable, match="shutting down"):
         await get(client)
-
-
-def certificate(*, name: str) -> tuple[PrivateCertificate, Certificate]:
-    """A self-signed certificate for ``name`` and 127.0.0.1."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    now = datetime.datetime.now(datetime.UTC)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    names = x509.SubjectAlternativeName(
-        [x509.DNSName(name), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    )
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(names, critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = signed.public_bytes(serialization.Encoding.PEM)
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return PrivateCertificate.loadPEM(pem + private), Certificate.loadPEM(pem)
 
 
 @pytest_twisted.ensureDeferred

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import AsyncIterator
@@ -88,6 +89,46 @@ async def test_a_trusted_proxy(front: Front) -> None:
     fields = dict(front.pass_through.outgoing(front.requests[0]))
     assert fields[b"X-Forwarded-For"] == b"9.9.9.9, 127.0.0.1"
     assert fields[b"X-Forwarded-Proto"] == b"https"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_request_that_may_not_be_forwarded_for_ever(front: Front) -> None:
+    """Is counted down, and answered here when that is how far it was meant to go."""
+    front.origin.scripts = (saying(b"HTTP/1.1 204 No Content\r\n\r\n"),)
+    client = await front.ask(b"OPTIONS * HTTP/1.1\r\nHost: x\r\nMax-Forwards: 0\r\n\r\n")
+    head = await client.head()
+    assert head.startswith(b"HTTP/1.1 204 ")
+    assert b"Via: 1.1 cache\r\n" in head
+    client.send(b"TRACE / HTTP/1.1\r\nHost: x\r\nMax-Forwards: 0\r\n\r\n")
+    assert (await client.head()).startswith(b"HTTP/1.1 405 ")
+    assert front.origin.peers == []
+    client.send(b"TRACE / HTTP/1.1\r\nHost: x\r\nMax-Forwards: 3\r\n\r\n")
+    await client.head()
+    client.send(b"GET / HTTP/1.1\r\nHost: x\r\nMax-Forwards: 3\r\n\r\n")
+    await eventually(lambda: len(front.requests) == 4)
+    outgoing = [dict(front.pass_through.outgoing(request)) for request in front.requests[2:]]
+    assert [fields[b"Max-Forwards"] for fields in outgoing] == [b"2", b"3"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_nothing_is_left_open(front: Front) -> None:
+    """However an exchange ends, its descriptors are closed."""
+
+    async def refuse(peer: Peer) -> None:
+        await peer.head()
+        peer.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
+
+    front.origin.scripts = (refuse,)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        for data in (PUT + b"5\r\nhello\r\n", PUT + b"bad", GET[:-20], GET):
+            client = await front.ask(data)
+            await pause(0.002)
+            client.reset()
+            await client.gone()
+    await eventually(lambda: front.client._pool._open == set(front.client._pool._idle))
+    await front.client.close()
+    await eventually(lambda: len(os.listdir("/proc/self/fd")) == before)
 
 
 # The answer

@@ -7,11 +7,15 @@ from unittest.mock import patch
 
 import pytest
 import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol, wrapClientTLS
 from twisted.internet.error import ConnectionDone
+from twisted.internet.ssl import optionsForClientTLS
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.web.resource import Resource
 
+from tests.unit.certificates import certificate
 from tests.unit.proxy.front import Front
 from tests.unit.scripted import Peer, Stubborn, eventually, pause
 from txglancecache.proxy import channel as channel_module
@@ -439,6 +443,25 @@ def test_lingering_ends() -> None:
     clock.advance(1)
     assert transport.disconnected
     assert len(requests) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_tls(front: Front) -> None:
+    """What works on plain connections works there, and the origin is told."""
+    server, authority = certificate(name="localhost")
+    port = reactor.listenSSL(0, front.site, server.options(), interface="127.0.0.1")
+    trusting = optionsForClientTLS("localhost", trustRoot=authority)
+    endpoint = wrapClientTLS(trusting, TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port))
+    client: Peer = await connectProtocol(endpoint, Peer())
+    client.send(b"PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n", bytes(100_000))
+    got = await echoed(client)
+    assert b"X-Forwarded-Proto: https\r\n" in got
+    assert got.endswith(bytes(100_000))
+    client.send(b"PUT /unread HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n", bytes(200_000))
+    await client.until(lambda: client.data.endswith(b"not wanted\r\n0\r\n\r\n"))
+    client.reset()
+    await client.gone()
+    await port.stopListening()
 
 
 def test_only_http_1_1_is_offered_over_tls() -> None:
