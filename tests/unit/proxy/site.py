@@ -142,6 +142,7 @@ class Rig:
     max_size: int = 1 << 30
     origin: Origin = field(factory=Origin)
     cache: Cache = field(init=False)
+    index: Index = field(init=False)
     steward: Steward = field(init=False)
     client: OriginClient = field(init=False)
     _clients: Any = field(init=False)
@@ -156,7 +157,7 @@ class Rig:
         )
         index, disk, fill, digest, self._clients = map(self._pool, (1, 4, 16, 2, 20))
         directory = Directory.open(self.path)
-        rows = Index(directory.index_path, reactor, index)
+        self.index = rows = Index(directory.index_path, reactor, index)
         self.cache = Cache(
             url,
             directory,
