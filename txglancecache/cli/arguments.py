@@ -47,16 +47,18 @@ def parser(environ: Mapping[str, str]) -> ArgumentParser:
     """The parser of the command line."""
     top = _Parser(
         prog=PROGRAM,
+        usage="%(prog)s [OPTION…] COMMAND …",
         description=_INTRODUCTION,
         epilog="\n\n".join((_shown(_EXAMPLES), _environment(), _statuses(), _MORE)),
     )
     top.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    commands = top.add_subparsers(prog=PROGRAM, metavar="COMMAND", title="commands", required=True)
     _common(top, environ)
-    _add(top.add_subparsers(metavar="COMMAND", title="commands", required=True), COMMANDS, ())
+    _add(commands, COMMANDS)
     return top
 
 
-def _add(parsers: _SubParsersAction[_Parser], commands: Sequence[Command], above: tuple[str, ...]) -> None:
+def _add(parsers: _SubParsersAction[_Parser], commands: Sequence[Command]) -> None:
     for command in commands:
         child = parsers.add_parser(
             command.name,
@@ -68,8 +70,8 @@ def _add(parsers: _SubParsersAction[_Parser], commands: Sequence[Command], above
         command.configure(child)
         _common(child, None)
         if command.children:
-            below = child.add_subparsers(metavar="COMMAND", title="commands")
-            _add(below, command.children, (*above, command.name))
+            below = child.add_subparsers(prog=child.prog, metavar="COMMAND", title="commands")
+            _add(below, command.children)
 
 
 def _common(parser: ArgumentParser, environ: Mapping[str, str] | None) -> None:

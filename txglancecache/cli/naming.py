@@ -30,16 +30,14 @@ def begins(text: str, ids: Iterable[str]) -> str | None:
     return found[0] if found else None
 
 
-def pages(node: NodeClient, **query: str | None) -> Iterator[dict[str, Any]]:
-    """The images that the node tells of, page by page."""
-    marker: str | None = None
+def pages(node: NodeClient, what: str, **query: str | None) -> Iterator[dict[str, Any]]:
+    """The images, or jobs, that the node tells of, page by page."""
+    page = node.get(f"/cache/{what}", limit=_PAGE, **query)
     while True:
-        page = node.get("/cache/images", limit=_PAGE, marker=marker, **query)
-        images = page["images"]
-        yield from images
-        if not page.get("next") or not images:
+        yield from page[what]
+        if not page.get("next"):
             return
-        marker = images[-1]["id"]
+        page = node.get(page["next"])
 
 
 def cached(node: NodeClient, text: str) -> str:
@@ -67,7 +65,7 @@ def wanted(node: NodeClient, text: str) -> str:
 def _cached(node: NodeClient, text: str) -> str | None:
     if _WHOLE.fullmatch(text):
         return text
-    return begins(text, (image["id"] for image in pages(node, q=text)))
+    return begins(text, (image["id"] for image in pages(node, "images", q=text)))
 
 
 def named(

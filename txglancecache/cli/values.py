@@ -38,7 +38,6 @@ class Image:
     digest: str
     created: float | None
     last_access: float | None
-    verified: float | None
     sources: int
     rate: float
     extents: tuple[tuple[int, int], ...] = ()
@@ -58,7 +57,6 @@ class Image:
             digest=value.get("digest") or "",
             created=value.get("created") or None,
             last_access=value.get("last_access") or None,
-            verified=value.get("verified_at") or None,
             sources=value.get("sources", 0),
             rate=value.get("rate") or 0.0,
             extents=tuple((start, stop) for start, stop in value.get("extents", ())),
@@ -179,20 +177,8 @@ class Readiness:
     def of(cls, value: Mapping[str, Any]) -> Readiness:
         return cls(
             value["ready"],
-            tuple(Check(name, _is_ok(check), _detail(check)) for name, check in value["checks"].items()),
+            tuple(Check(name, check["ok"], check["detail"]) for name, check in value["checks"].items()),
         )
-
-
-def _is_ok(check: object) -> bool:
-    if isinstance(check, Mapping):
-        return bool(check.get("ok", check.get("ready", check.get("status") == "ok")))
-    return bool(check)
-
-
-def _detail(check: object) -> str:
-    if not isinstance(check, Mapping):
-        return ""
-    return str(check.get("message") or check.get("error") or check.get("detail") or "")
 
 
 @frozen

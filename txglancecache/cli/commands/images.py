@@ -36,7 +36,6 @@ def _columns(now: float) -> list[Column[Image]]:
         Column("SIZE", lambda image: format_size(image.size), right=True),
         Column("HITS", lambda image: str(image.hits), right=True, spare=1),
         Column("LAST USED", lambda image: ago(image.last_access, now), spare=2),
-        Column("VERIFIED", lambda image: ago(image.verified, now), spare=4),
         Column("READERS", lambda image: str(image.readers or NONE), right=True, spare=3),
         Column("PINNED", lambda image: "pinned" if image.pinned else NONE, spare=1),
     ]
@@ -45,7 +44,9 @@ def _columns(now: float) -> list[Column[Image]]:
 def _list(context: Context) -> Exit:
     arguments, screen = context.arguments, context.screen
     pinned = {True: "true", False: "false", None: None}[arguments.pinned]
-    listed = pages(context.node, q=arguments.query, state=arguments.state, pinned=pinned, sort=arguments.sort)
+    listed = pages(
+        context.node, "images", q=arguments.query, state=arguments.state, pinned=pinned, sort=arguments.sort
+    )
     found = list(islice(listed, arguments.limit))
     if screen.as_json:
         screen.document({"images": found})
@@ -100,7 +101,6 @@ def _details(context: Context, image: Image) -> list[tuple[str, str]]:
         values.append(("origin", f"{rate(image.rate)} for {count(image.sources, 'client')}"))
     values += [
         ("digest", image.digest or NONE),
-        ("verified", _when(image.verified, now)),
         ("created", _when(image.created, now)),
         ("last used", _when(image.last_access, now)),
         ("hits", str(image.hits)),

@@ -9,7 +9,7 @@ from typing import Any
 from txglancecache.cli.command import Command, Context, Tally
 from txglancecache.cli.commands import options
 from txglancecache.cli.commands.images import path
-from txglancecache.cli.naming import begins, cached, named, wanted
+from txglancecache.cli.naming import begins, cached, named, pages, wanted
 from txglancecache.cli.outcome import CommandError, Exit, NotFound, UsageError
 from txglancecache.cli.progress import COLOURS, Board
 from txglancecache.cli.tables import Column
@@ -17,6 +17,8 @@ from txglancecache.cli.values import Job
 from txglancecache.cli.waiting import wait_for
 from txglancecache.cli.wording import NONE, ago, count, duration, percent, rate
 from txglancecache.sizes import format_size
+
+_MOST = 500  # images in one request
 
 
 def _progress(job: Job) -> str:
@@ -78,8 +80,14 @@ def _prefetch(context: Context) -> Exit:
 
 
 def _submitted(context: Context, names: Sequence[str], tally: Tally) -> list[dict[str, Any]]:
-    """The jobs for these images. The node takes all or none, so they are asked for one by one where it does
-    not take all."""
+    """The jobs for these images. The node takes all of a request or none, so they are asked for one by one
+    where it does not take all."""
+    if len(names) > _MOST:
+        return [
+            job
+            for first in range(0, len(names), _MOST)
+            for job in _submitted(context, names[first : first + _MOST], tally)
+        ]
     if not names:
         return []
     body = {"images": list(names), "priority": context.arguments.priority}
@@ -109,7 +117,7 @@ def _verify(context: Context) -> Exit:
     if context.arguments.all:
         if context.arguments.ids:
             raise UsageError("--all and ids exclude each other")
-        values = context.node.call("POST", "/cache/verify")["jobs"]
+        values = _all_of(context, context.node.call("POST", "/cache/verify"))
     elif not context.arguments.ids:
         raise UsageError("which images? Give their ids, or --all")
     for name in named(context, tally, cached, context.arguments.ids):
@@ -120,6 +128,14 @@ def _verify(context: Context) -> Exit:
     return _follow(context, values, tally)
 
 
+def _all_of(context: Context, queued: dict[str, Any]) -> list[dict[str, Any]]:
+    """All the verifications, of which the node names the first ones only."""
+    jobs: list[dict[str, Any]] = queued["jobs"]
+    if queued.get("total", 0) <= len(jobs):
+        return jobs
+    return [value for value in pages(context.node, "jobs", kind="verify") if not Job.of(value).is_finished]
+
+
 def _configure_verify(parser: ArgumentParser) -> None:
     options.ids_or_all(parser, "every complete image")
     options.wait(parser)
@@ -128,7 +144,7 @@ def _configure_verify(parser: ArgumentParser) -> None:
 def _queue(context: Context) -> Exit:
     arguments, screen = context.arguments, context.screen
     state, kind = getattr(arguments, "state", None), getattr(arguments, "kind", None)
-    values = context.node.get("/cache/jobs", state=state, kind=kind)["jobs"]
+    values = list(pages(context.node, "jobs", state=state, kind=kind))
     if screen.as_json:
         screen.document({"jobs": values})
     elif values:
@@ -169,7 +185,7 @@ def _numbers(context: Context, tally: Tally) -> list[str]:
     words = [word for given in context.arguments.jobs for word in _spelled(context, given)]
     if all(word.isdecimal() for word in words):
         return list(dict.fromkeys(words))
-    jobs = [Job.of(value) for value in context.node.get("/cache/jobs")["jobs"]]
+    jobs = [Job.of(value) for value in pages(context.node, "jobs")]
     waiting = [job for job in jobs if not job.is_finished]
     numbers: dict[str, None] = {}
     for word in words:
