@@ -264,6 +264,10 @@ class Fill:
         except StoreError as error:
             self._give_up(error)
             self._observer.fill_disk_failed(self._entry, error)
+        except Exception as error:
+            # Nobody knows what it was. To begin again at once could go on for ever.
+            self._give_up(FillFailed(f"unexpectedly, {error!r}"))
+            raise
         finally:
             self._transfers.remove(transfer)
             self._entry.body.release()
@@ -380,10 +384,11 @@ class Fill:
             self._stopped = True
             entry.abort(error)
             self._observer.fill_mismatch(entry, error)
-        except StoreError as error:
+        except Exception as error:
+            failure = error if isinstance(error, StoreError) else StoreError(f"cannot be verified: {error!r}")
             self._stopped = True
-            entry.abort(error)
-            self._observer.fill_disk_failed(entry, error)
+            entry.abort(failure)
+            self._observer.fill_disk_failed(entry, failure)
         finally:
             self._verifier = None
             entry.body.release()

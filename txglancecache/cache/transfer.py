@@ -326,7 +326,7 @@ def _move(source: Detached, sink: _Sink, publisher: _Publisher, silence: float) 
                 mover.close()
                 mover = _Copy()
                 continue
-            except ConnectionError as error:
+            except OSError as error:
                 raise OriginProtocolError(f"the connection broke at byte {sink.position}: {error}") from error
             if moved == 0:
                 # A shutdown from our own side looks like the origin's end: `next` tells them apart.

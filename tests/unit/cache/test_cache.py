@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from tests.unit.cache.world import Origin, World, drain, failure_of, result
 from txglancecache.cache.reader import HELD_BACK
@@ -15,6 +16,7 @@ from txglancecache.errors import (
     FillFailed,
     NoRoom,
     OriginUnreachable,
+    StoreError,
 )
 
 MIB = 1 << 20
@@ -201,6 +203,27 @@ def test_retries_are_bounded(world: World, origin: Origin) -> None:
     again = world.read(origin)
     origin.last.give()
     assert drain(again) == BODY
+
+
+def test_what_nobody_expected_is_not_tried_for_ever(world: World, origin: Origin) -> None:
+    """A fill that fails in an unknown way tells those who wait, and begins anew for the next."""
+    origin.fails = [ValueError("unheard of") for _ in range(3)]
+    waiting = world.read(origin).wait()
+    assert isinstance(failure_of(waiting), FillFailed)
+    assert len(origin.asked) == 1
+    origin.fails.clear()
+    again = world.read(origin)
+    origin.last.give()
+    assert drain(again) == BODY
+
+
+def test_a_body_that_cannot_be_verified_is_dropped(world: World, origin: Origin) -> None:
+    """A digest that cannot be computed here, for whatever reason, is no reason to try for ever."""
+    image = evolve(origin.image(), algorithm="unheard-of")
+    reader = world.read(origin, image=image)
+    origin.last.give()
+    assert isinstance(failure_of(reader.wait()), StoreError)
+    assert world.cache.find("image-1") is None
 
 
 def test_when_one_clients_permission_ends_anothers_serves(world: World, origin: Origin) -> None:

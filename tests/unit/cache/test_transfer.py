@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -182,6 +183,19 @@ async def test_a_reset_is_an_error(move: Move) -> None:
 
     with pytest.raises(OriginError):
         await move.run(script)
+    assert move.right()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_network_that_is_gone_is_an_error(move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However a connection fails, it is the origin's error, and what came is kept."""
+
+    def unreachable(*_: object) -> int:
+        raise OSError(errno.EHOSTUNREACH, "No route to host")
+
+    monkeypatch.setattr(transfer_module._Splice, "move", unreachable)
+    with pytest.raises(OriginError):
+        await move.run(_sized(BODY))
     assert move.right()
 
 
