@@ -36,6 +36,9 @@ lint: $(STAMP)  ## style, types, layers, generated files
 	$(BIN)/oslo-config-generator --config-file etc/oslo-config-generator/txglancecache.conf \
 	    --output-file $(VENV)/sample.conf
 	diff -u etc/txglancecache.conf.sample $(VENV)/sample.conf
+	$(BIN)/oslopolicy-sample-generator --config-file etc/oslo-policy-generator/txglancecache.conf \
+	    --output-file $(VENV)/sample.policy.yaml
+	diff -u etc/txglancecache.policy.yaml.sample $(VENV)/sample.policy.yaml
 
 unit: $(STAMP)  ## the unit tests
 	$(BIN)/pytest -q --timeout=120 $(PYTEST_OPTIONS) tests/unit
@@ -43,8 +46,9 @@ unit: $(STAMP)  ## the unit tests
 integration: debian-test $(STAMP)  ## the tests on a real Keystone, Glance and Swift
 	$(BIN)/pytest -q -p no:twisted --timeout=180 --durations=10 $(PYTEST_OPTIONS) tests/integration
 
-sample: $(STAMP)  ## write etc/txglancecache.conf.sample anew
+sample: $(STAMP)  ## write the samples in etc anew
 	$(BIN)/oslo-config-generator --config-file etc/oslo-config-generator/txglancecache.conf
+	$(BIN)/oslopolicy-sample-generator --config-file etc/oslo-policy-generator/txglancecache.conf
 
 readme: $(STAMP)  ## write the table of options in README.rst anew
 	$(BIN)/python -m tests.unit.test_readme

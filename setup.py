@@ -42,8 +42,12 @@ setup(
         "attrs>=23.1",
         "h11>=0.14",
         "oslo.config>=9.0",
+        "oslo.policy>=4.5",
         "keystoneauth1>=5.0",
     ],
-    entry_points={"oslo.config.opts": ["txglancecache = txglancecache.service.options:list_opts"]},
+    entry_points={
+        "oslo.config.opts": ["txglancecache = txglancecache.service.options:list_opts"],
+        "oslo.policy.policies": ["txglancecache = txglancecache.management.policy:list_rules"],
+    },
     zip_safe=False,
 )

@@ -38,6 +38,7 @@ from txglancecache.cache.steward import Steward
 from txglancecache.delivery.delivery import Delivery
 from txglancecache.errors import ConfigurationError, GlanceCacheError
 from txglancecache.eviction import S3Fifo
+from txglancecache.management.admission import Admission, AdmissionSettings
 from txglancecache.management.app import NodeFacts, management_resource
 from txglancecache.management.guard import Guard
 from txglancecache.origin.client import OriginClient, OriginURL
@@ -84,14 +85,28 @@ def makeService(options: Options) -> IService:
 
 
 def _listeners(settings: Settings, reactor: Any) -> tuple[Listener, Listener]:
-    data, manage = listener(reactor, settings.listen), listener(reactor, settings.manage)
-    manage.refuse_if_public()
+    data = listener(reactor, settings.listen)
+    match settings.manage_auth:
+        case "certificate":
+            authorities = [
+                certificate.original for certificate in _read_certificates(settings.manage_ca_file)
+            ]
+            manage = listener(reactor, settings.manage, authorities)
+            manage.refuse_if_plain()
+        case "keystone":
+            manage = listener(reactor, settings.manage)
+        case _:
+            manage = listener(reactor, settings.manage)
+            manage.refuse_if_public()
     data.refuse_to_share(manage)
     return data, manage
 
 
-def guard_for(manage: Listener) -> Guard:
+def guard_for(manage: Listener, auth: str = "none") -> Guard:
+    """What a browser must not be tricked into. A site that knows its callers may go by any name."""
     match manage.place:
+        case _ if auth != "none":
+            return Guard(None)
         case Inet(host=host):
             return Guard(frozenset({host.lower()}))
         case Inherited(family=socket.AF_INET | socket.AF_INET6):
@@ -102,13 +117,7 @@ def guard_for(manage: Listener) -> Guard:
 
 def _client(settings: Settings, reactor: Any) -> OriginClient:
     origin = OriginURL.parse(settings.origin)
-    trust = None
-    if settings.origin_ca_file is not None:
-        try:
-            trust = trustRootFromCertificates(_certificates(Path(settings.origin_ca_file)))
-        except (OSError, ValueError, SSLError) as error:
-            reason = getattr(error, "strerror", None) or "it holds no certificates in PEM form"
-            raise ConfigurationError(f"cannot use {settings.origin_ca_file}: {reason}") from None
+    trust = _trust(settings.origin_ca_file)
     return OriginClient(
         reactor,
         origin,
@@ -119,11 +128,35 @@ def _client(settings: Settings, reactor: Any) -> OriginClient:
     )
 
 
-def _certificates(path: Path) -> list[Certificate]:
-    found = _CERTIFICATE.findall(path.read_bytes())
-    if not found:
-        raise ValueError
-    return [Certificate.loadPEM(pem) for pem in found]
+def _admission(settings: Settings, reactor: Any, pools: Pools) -> Admission:
+    return Admission(
+        AdmissionSettings(
+            auth=settings.manage_auth,
+            keystone_url=settings.keystone_url,
+            keystone_ttl=settings.keystone_ttl,
+            trust=_trust(settings.keystone_ca_file),
+            operators=settings.manage_subjects or (),
+            policy_file=settings.policy_file,
+        ),
+        reactor,
+        pools.disk,
+    )
+
+
+def _trust(path: str | None) -> Any:
+    """What vouches for a server; None: the system's authorities."""
+    return trustRootFromCertificates(_read_certificates(path)) if path else None
+
+
+def _read_certificates(path: str | None) -> list[Certificate]:
+    try:
+        found = _CERTIFICATE.findall(Path(path or "").read_bytes())
+        if not found:
+            raise ValueError
+        return [Certificate.loadPEM(pem) for pem in found]
+    except (OSError, ValueError, SSLError) as error:
+        reason = getattr(error, "strerror", None) or "it holds no certificates in PEM form"
+        raise ConfigurationError(f"cannot use {path}: {reason}") from None
 
 
 def _cache(settings: Settings, reactor: Any, directory: Directory, index: Index, pools: Pools) -> Cache:
@@ -194,6 +227,7 @@ def compose(settings: Settings, reactor: Any, owner: Callable[[], AbstractContex
     manage.refuse_if_in_use()
 
     pools = Pools(reactor)
+    admission = _admission(settings, reactor, pools)
     glance = Glance(client, reactor)
     index = Index(directory.index_path, reactor, pools.index)
     cache = _cache(settings, reactor, directory, index, pools)
@@ -203,7 +237,11 @@ def compose(settings: Settings, reactor: Any, owner: Callable[[], AbstractContex
     facts = NodeFacts(socket.gethostname(), __version__, settings.origin, reactor.seconds())
     data_factory = data_site(_data_app(settings, reactor, cache, client, glance, pools), reactor=reactor)
     manage_factory = Site(
-        management_resource(steward, facts, guard_for(manage), clock=reactor.seconds),
+        admission.gate(
+            management_resource(
+                steward, facts, guard_for(manage, settings.manage_auth), clock=reactor.seconds
+            )
+        ),
         reactor=reactor,
         parsePOSTFormSubmission=False,
     )
@@ -220,12 +258,14 @@ def compose(settings: Settings, reactor: Any, owner: Callable[[], AbstractContex
     def begin() -> None:
         cache.start()
         jobs.start()
+        admission.start()
 
     async def end() -> None:
         try:
             await jobs.stop()
             await cache.close()
         finally:
+            await admission.stop()
             await client.close()
             pools.stop()
 

@@ -19,7 +19,13 @@ from txglancecache.errors import ConfigurationError
 from txglancecache.service.options import GROUP, OPTIONS, flag
 
 _REQUIRED = frozenset({"origin", "cache_dir"})
-_PATHS = frozenset({"cache_dir", "origin_ca_file"})
+_PATHS = frozenset({"cache_dir", "origin_ca_file", "keystone_ca_file", "manage_ca_file", "policy_file"})
+#: What goes with each way to know the management site's callers; one of each group is enough.
+_NEEDED: Mapping[str, Sequence[Sequence[str]]] = {
+    "none": (),
+    "keystone": (("keystone_url",),),
+    "certificate": (("manage_ca_file",), ("manage_subjects", "policy_file")),
+}
 
 
 @frozen
@@ -37,6 +43,13 @@ class Settings:
     finish_fills: bool
     authorization_ttl: float
     revalidate_after: float
+    manage_auth: str
+    keystone_url: str | None
+    keystone_ca_file: str | None
+    keystone_ttl: float
+    manage_ca_file: str | None
+    manage_subjects: tuple[str, ...] | None
+    policy_file: str | None
     origin_ca_file: str | None
     origin_connections: int
     origin_connect_timeout: float
@@ -61,9 +74,14 @@ def load(files: Sequence[str] = (), flags: Mapping[str, str] | None = None) -> S
     except cfg.Error as error:
         raise ConfigurationError(_one_line(error)) from None
     given = flags or {}
-    names = [field.name for field in fields(Settings) if field.name in OPTIONS]
-    values = {name: _value(conf, OPTIONS[name], given.get(name)) for name in names}
-    return Settings(**values, config_files=tuple(files))
+    known = [field.name for field in fields(Settings) if field.name in OPTIONS]
+    values = {name: _value(conf, OPTIONS[name], given.get(name)) for name in known}
+    settings = Settings(**values, config_files=tuple(files))
+    for names in _NEEDED[settings.manage_auth]:
+        if not any(getattr(settings, name) for name in names):
+            wanted = " or ".join(f"{flag(name)} {OPTIONS[name].metavar}" for name in names)
+            raise ConfigurationError(f"{flag('manage_auth')} {settings.manage_auth} needs {wanted}")
+    return settings
 
 
 def _value(conf: cfg.ConfigOpts, opt: cfg.Opt, given: str | None) -> Any:

@@ -11,10 +11,13 @@ import ipaddress
 import os
 import socket
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
 from attrs import define, field, frozen
+from OpenSSL.crypto import X509
+from OpenSSL.SSL import OP_NO_TICKET, VERIFY_PEER
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
@@ -115,11 +118,12 @@ Place = Inet | Unix | Inherited
 
 @frozen
 class Listener:
-    """A way to listen. ``place`` is None where it cannot be told beforehand."""
+    """A way to listen. ``place`` is None, and ``encrypted`` False, where it cannot be told beforehand."""
 
     description: str
     endpoint: IStreamServerEndpoint
     place: Place | None
+    encrypted: bool = False
 
     def refuse_if_in_use(self) -> None:
         """:raises ConfigurationError: this is not going to work."""
@@ -135,8 +139,17 @@ class Listener:
         """:raises ConfigurationError: somebody beyond this machine could connect, or that is not certain."""
         if self.place is None or not self.place.is_private():
             raise ConfigurationError(
-                f"the management site may not listen on {self.description}: it asks nobody for a password, "
-                "so it needs a loopback address, such as tcp:9394:interface=127.0.0.1, or a unix socket"
+                f"the management site may not listen on {self.description}: it asks nobody who they are, "
+                "so it needs a loopback address, such as tcp:9394:interface=127.0.0.1, or a unix socket; or "
+                "see --manage-auth"
+            )
+
+    def refuse_if_plain(self) -> None:
+        """:raises ConfigurationError: no client could show a certificate here."""
+        if not self.encrypted:
+            raise ConfigurationError(
+                f"nobody can show a certificate on {self.description}: it needs TLS, such as "
+                "ssl:9394:privateKey=FILE:certKey=FILE"
             )
 
     def refuse_to_share(self, other: Listener) -> None:
@@ -150,14 +163,15 @@ class Listener:
             raise ConfigurationError(f"cannot listen on {self.description} and {other.description} at once")
 
 
-def listener(reactor: Any, description: str) -> Listener:
+def listener(reactor: Any, description: str, authorities: Sequence[X509] = ()) -> Listener:
     """What an endpoint string means.
 
+    :param authorities: who vouches for the certificates of clients. None: no client is asked for one.
     :raises ConfigurationError: nothing that could be listened on.
     """
     try:
-        endpoint = _endpoint(reactor, description)
-        return Listener(description, endpoint, _place(description))
+        endpoint = _endpoint(_Inquiring(reactor, authorities) if authorities else reactor, description)
+        return Listener(description, endpoint, *_survey(description))
     except Exception as error:  # whatever an endpoint's parser makes of a wrong argument
         raise ConfigurationError(f"cannot listen on {description!r}: {_reason(error)}") from error
 
@@ -173,16 +187,17 @@ def _endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
     return endpoint
 
 
-def _place(description: str) -> Place | None:
+def _survey(description: str) -> tuple[Place | None, bool]:
+    """Where this listens, and whether it is TLS that is spoken there."""
     if description.partition(":")[0].lower() not in _KNOWN:
-        return None
+        return None, False
     surveyor = _Surveyor()
     listening: Deferred[Any] = _endpoint(surveyor, description).listen(ServerFactory())
     failures: list[Failure] = []
     listening.addErrback(lambda failure: failures.append(failure) if not failure.check(_Surveyed) else None)
     if failures:
         failures[0].raiseException()
-    return surveyor.place
+    return surveyor.place, surveyor.encrypted
 
 
 @define(eq=False)
@@ -190,6 +205,7 @@ class _Surveyor:
     """A reactor that notes where it is asked to listen and listens nowhere."""
 
     place: Place | None = None
+    encrypted: bool = False
 
     def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> NoReturn:
         self.place = Inet(interface, port)
@@ -200,6 +216,7 @@ class _Surveyor:
     ) -> NoReturn:
         contextFactory.getContext()  # which fails when key and certificate do not fit
         self.place = Inet(interface, port)
+        self.encrypted = True
         raise _Surveyed
 
     def listenUNIX(
@@ -212,6 +229,35 @@ class _Surveyor:
         with socket.socket(addressFamily, socket.SOCK_STREAM, fileno=os.dup(fileDescriptor)) as inherited:
             self.place = Inherited(inherited.getsockname(), addressFamily)
         raise _Surveyed
+
+
+@frozen
+class _Inquiring:
+    """A reactor whose TLS ports ask clients for a certificate, which an endpoint string has no word for.
+
+    A client may have none: what it may do then is for the site to say. One that nobody vouches for, or that
+    has expired, ends the connection.
+    """
+
+    _reactor: Any
+    _authorities: Sequence[X509]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def listenSSL(
+        self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = ""
+    ) -> Any:
+        # There is one context for all connections, and none of them has come about yet.
+        context = contextFactory.getContext()
+        store = context.get_cert_store()
+        for authority in self._authorities:
+            store.add_cert(authority)
+            context.add_client_ca(authority)
+        context.set_verify(VERIFY_PEER)
+        # A resumed session would not be verified again.
+        context.set_options(OP_NO_TICKET)
+        return self._reactor.listenSSL(port, factory, contextFactory, backlog, interface)
 
 
 class _Surveyed(Exception):

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from attrs import frozen
+from cryptography.x509 import Name
 from oslo_config import cfg, types
 
 from txglancecache.sizes import parse_size
@@ -21,6 +23,7 @@ GROUP = cfg.OptGroup(
     "glancecache", title="glancecache", help="The settings of one node, as `twistd glancecache` reads them."
 )
 _YEAR = 366 * 24 * 3600
+_VISIBLE = re.compile(r"[!#-\[\]-~]+", re.ASCII)
 
 
 class Size(types.ConfigType):
@@ -41,19 +44,20 @@ class Size(types.ConfigType):
 
 
 class Seconds(types.ConfigType):
-    """A span of time that a timer can wait: finite, not negative, at most a year."""
+    """A span of time that a timer can wait: finite, not negative, at most a year unless told otherwise."""
 
-    def __init__(self, minimum: float = 0) -> None:
+    def __init__(self, minimum: float = 0, maximum: float = _YEAR) -> None:
         super().__init__(type_name="seconds")
         self.minimum = minimum
+        self.maximum = maximum
 
     def __call__(self, value: Any) -> float:
         try:
             seconds = float(value)
         except ValueError:
             raise ValueError(f"{value!r} is not a number of seconds") from None
-        if not math.isfinite(seconds) or not self.minimum <= seconds <= _YEAR:
-            raise ValueError(f"should be between {self.minimum:g} and {_YEAR} seconds")
+        if not math.isfinite(seconds) or not self.minimum <= seconds <= self.maximum:
+            raise ValueError(f"should be between {self.minimum:g} and {self.maximum:.10g} seconds")
         return seconds
 
     def _formatter(self, value: Any) -> str:
@@ -78,6 +82,51 @@ class OriginLocation(types.ConfigType):
         if parts.path or parts.query or parts.fragment or parts.username is not None:
             raise ValueError(f"{value!r} should be scheme, host and port only")
         return text
+
+    def _formatter(self, value: Any) -> str:
+        return str(value)
+
+
+class KeystoneLocation(types.ConfigType):
+    """Where Keystone is, as ``http://keystone:5000/v3`` or ``https://cloud.example/identity``."""
+
+    def __init__(self) -> None:
+        super().__init__(type_name="URL")
+
+    def __call__(self, value: Any) -> str:
+        text = str(value).rstrip("/")
+        try:
+            parts = urlsplit(text)
+            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            usable = False
+        # Callers are shown it in a quoted string of a header.
+        if not usable or not _VISIBLE.fullmatch(text):
+            raise ValueError(f"{value!r} is not of the form http://HOST[:PORT][/PATH] or https://…")
+        if parts.query or parts.fragment or parts.username is not None:
+            raise ValueError(f"{value!r} should be scheme, host, port and path only")
+        return text
+
+    def _formatter(self, value: Any) -> str:
+        return str(value)
+
+
+class Subjects(types.ConfigType):
+    """Subjects of certificates as RFC 4514 writes them, with semicolons between them."""
+
+    def __init__(self) -> None:
+        super().__init__(type_name="subjects")
+
+    def __call__(self, value: Any) -> tuple[str, ...]:
+        return tuple(self._subject(text.strip()) for text in str(value).split(";") if text.strip())
+
+    def _subject(self, text: str) -> str:
+        try:
+            return Name.from_rfc4514_string(text).rfc4514_string()
+        except ValueError:
+            raise ValueError(
+                f"{text!r} is no subject of a certificate, such as CN=operator,O=Example"
+            ) from None
 
     def _formatter(self, value: Any) -> str:
         return str(value)
@@ -125,8 +174,8 @@ SECTIONS = (
                 "manage",
                 default="tcp:9394:interface=127.0.0.1",
                 metavar="ENDPOINT",
-                help="Where the management site listens. It asks nobody for a password, so this has to be a "
-                "loopback address or a unix socket.",
+                help="Where the management site listens. While it asks nobody who they are, this has to be a "
+                "loopback address or a unix socket; see --manage-auth.",
             ),
             cfg.ListOpt(
                 "trusted_proxies",
@@ -196,6 +245,64 @@ SECTIONS = (
                 metavar="SECONDS",
                 help="How long the size and digest of a cached image hold before the origin is asked for "
                 "them again.",
+            ),
+        ),
+    ),
+    Section(
+        "Who may manage it",
+        (
+            cfg.StrOpt(
+                "manage_auth",
+                default="none",
+                choices=[
+                    ("none", "nobody is asked; only this machine can connect"),
+                    ("keystone", "by the token in X-Auth-Token, which Keystone validates"),
+                    ("certificate", "by TLS client certificates"),
+                ],
+                metavar="KIND",
+                help="How the management site knows its callers: none, for loopback addresses and unix "
+                "sockets only; keystone, by their tokens; or certificate, by TLS client certificates, for "
+                "ssl: endpoints.",
+            ),
+            cfg.Opt(
+                "keystone_url",
+                type=KeystoneLocation(),
+                metavar="URL",
+                help="The Keystone that validates callers' tokens, such as http://keystone:5000/v3. Callers "
+                "without a token are sent there. Required with --manage-auth keystone.",
+            ),
+            cfg.StrOpt(
+                "keystone_ca_file",
+                metavar="FILE",
+                help="The certificates (PEM) that vouch for an https Keystone; the system's if not set.",
+            ),
+            cfg.Opt(
+                "keystone_ttl",
+                type=Seconds(maximum=30),
+                default="10",
+                metavar="SECONDS",
+                help="How long Keystone's word about a token holds, 30 seconds at most; 0 asks for every "
+                "request.",
+            ),
+            cfg.StrOpt(
+                "manage_ca_file",
+                metavar="FILE",
+                help="The certificates (PEM) of the authorities that issue the callers' certificates. "
+                "Required with --manage-auth certificate.",
+            ),
+            cfg.Opt(
+                "manage_subjects",
+                type=Subjects(),
+                metavar="SUBJECTS",
+                help="The subjects of the certificates whose holders have the admin role, with semicolons "
+                "between them, such as CN=operator,O=Example; openssl x509 -noout -subject -nameopt RFC2253 "
+                "shows a certificate's.",
+            ),
+            cfg.StrOpt(
+                "policy_file",
+                metavar="FILE",
+                help="A policy.yaml of oslo.policy with rules that replace the built-in ones, under which "
+                "every operation needs the admin role. It is read again when it has changed.",
             ),
         ),
     ),
