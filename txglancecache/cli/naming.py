@@ -8,7 +8,7 @@ from typing import Any
 
 from txglancecache.cli.client import NodeClient
 from txglancecache.cli.command import Context, Tally
-from txglancecache.cli.outcome import CommandError, NotFound, UsageError
+from txglancecache.cli.outcome import NotFound, UsageError
 
 _WHOLE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SHOWN = 3
@@ -85,11 +85,9 @@ def named(
 def one(context: Context, text: str) -> str:
     """The id of the one cached image that is meant.
 
-    :raises CommandError: if there is none, or not one.
+    :raises NotFound: if there is none; and `UsageError` if it is not one.
     """
     try:
         return cached(context.node, text)
     except NotFound as error:
         raise NotFound(f"{text}: {error}") from None
-    except UsageError as error:
-        raise CommandError(str(error)) from None
