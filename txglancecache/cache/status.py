@@ -47,7 +47,7 @@ class EntryStatus:
 
 @frozen
 class CacheStatus:
-    """The whole cache."""
+    """The whole cache. ``fills`` counts the images of which bytes are being fetched or checked."""
 
     entries: int
     bytes_on_disk: int
@@ -57,6 +57,7 @@ class CacheStatus:
     disk_free: int
     quarantined: int
     counters: Mapping[str, int]
+    fills: int = 0
 
 
 class JobKind(StrEnum):

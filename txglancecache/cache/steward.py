@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from attrs import asdict, define, evolve
 from twisted.internet.defer import CancelledError, Deferred
@@ -47,11 +47,12 @@ class Steward:
             disk_free=room.disk_free,
             quarantined=self._cache.quarantine.size,
             counters=asdict(self._cache.counters),
+            fills=sum(slot.entry.filling for slot in roster),
         )
 
-    def entries(self) -> list[EntryStatus]:
-        """Every image."""
-        return [_status(slot) for slot in self._cache.roster]
+    def entries(self) -> Iterator[EntryStatus]:
+        """Every image. There may be many: whoever goes through them may let the reactor turn meanwhile."""
+        return (_status(slot) for slot in self._cache.roster if not slot.entry.dropped)
 
     def entry(self, image_id: str) -> EntryStatus | None:
         """One image, with those who read it."""

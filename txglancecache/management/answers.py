@@ -23,9 +23,13 @@ class Problem:
 
 def answer(request: IRequest, value: JSON, status: HTTPStatus = HTTPStatus.OK) -> bytes:
     """Set the head of a JSON answer and return its body."""
-    body = json.dumps(value).encode("ascii") + b"\n"
+    return raw(request, json.dumps(value).encode("ascii") + b"\n", "application/json", status)
+
+
+def raw(request: IRequest, body: bytes, kind: str, status: HTTPStatus = HTTPStatus.OK) -> bytes:
+    """Set the head of an answer with a body of this media type, and return the body."""
     _set_head(request, status)
-    request.responseHeaders.setRawHeaders(b"Content-Type", [b"application/json"])
+    request.responseHeaders.setRawHeaders(b"Content-Type", [kind.encode("ascii")])
     request.responseHeaders.setRawHeaders(b"Content-Length", [b"%d" % len(body)])
     return body
 

@@ -13,8 +13,8 @@ _DESCRIPTION = """\
 Manages the image cache of one node. It answers for this node alone: ask each node of a cluster for itself.
 
 Times are seconds since the epoch, sizes are bytes. Ids of images are those that Glance gives them. Every
-error is an object `{"error": {"code", "title", "message"}}`. A parameter or a member that is not described here is
-refused, so that a misspelt one does not pass for a set one.
+error is an object `{"error": {"code", "title", "message"}}`. A parameter or a member that is not described
+here is refused, so that a misspelt one does not pass for a set one.
 
 Lists come in pages: follow `next` until it is null.
 """

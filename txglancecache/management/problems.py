@@ -50,8 +50,11 @@ class NotPermitted(Refused):
     """The origin does not let this client know of the image."""
 
 
+@define(eq=False)
 class Unauthorized(Refused):
-    """The origin does not take the client's token."""
+    """The origin does not take the client's token. ``challenge`` is what it says about how to get one."""
+
+    challenge: bytes | None = None
 
 
 class Busy(Refused):
@@ -86,6 +89,15 @@ def problem_of(error: BaseException | None) -> Problem:
             return Problem(HTTPStatus(code), "nothing is here; /cache/openapi.json says what there is")
     for kind, status in _STATUS:
         if isinstance(error, kind):
-            headers = {"Retry-After": "5"} if isinstance(error, Busy) else {}
-            return Problem(status, str(error), headers)
+            return Problem(status, str(error), _headers(error))
     return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "this is a bug; the log has the details")
+
+
+def _headers(error: BaseException | None) -> dict[str, str]:
+    match error:
+        case Busy():
+            return {"Retry-After": "5"}
+        case Unauthorized(challenge=bytes(challenge)):
+            return {"WWW-Authenticate": challenge.decode("latin-1")}
+        case _:
+            return {}

@@ -25,11 +25,12 @@ from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 from twisted.web.iweb import IBodyProducer
 
-from txglancecache.errors import OriginTimeout, OriginUnreachable
+from txglancecache.errors import OriginError, OriginTimeout, OriginUnreachable
 from txglancecache.headers import RawHeaders
 from txglancecache.origin.connection import OriginConnection
 from txglancecache.origin.exchange import Exchange, StaleConnection, framed_request
 from txglancecache.origin.framing import Head
+from txglancecache.origin.observer import OriginObserver, Unobserved
 from txglancecache.origin.pool import Pool
 from txglancecache.origin.response import Detached, Response
 
@@ -95,6 +96,7 @@ class OriginClient:
     _max_connections: int = field(kw_only=True)
     _keep_alive: float = field(default=15.0, kw_only=True)
     _tls_options: IOpenSSLClientConnectionCreator | None = field(default=None, kw_only=True)
+    _observer: OriginObserver = field(factory=Unobserved, kw_only=True)
     _pool: Pool = field(init=False)
     _endpoint: IStreamClientEndpoint = field(init=False)
 
@@ -130,6 +132,23 @@ class OriginClient:
         :raises OriginError: when there is no answer.
         :raises RequestBodyBroken: when ``body`` fails; the origin then sees a broken connection.
         """
+        began = self._reactor.seconds()
+        try:
+            response = await self._request(method, target, headers, body, on_interim)
+        except OriginError as error:
+            self._observer.failed(error)
+            raise
+        self._observer.answered(method, response.head.status, self._reactor.seconds() - began)
+        return response
+
+    async def _request(
+        self,
+        method: bytes,
+        target: bytes,
+        headers: RawHeaders,
+        body: IBodyProducer | None,
+        on_interim: Callable[[Head], None] | None,
+    ) -> Response:
         request = framed_request(method, target, headers, body)
         repeatable = body is None and method in _IDEMPOTENT
         if repeatable:

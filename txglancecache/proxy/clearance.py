@@ -20,12 +20,13 @@ from txglancecache.proxy.authorization import Authorizer
 class Asked:
     """What a client asks for, and the fields with which the origin is asked on its behalf.
 
-    ``target`` is the request target of the download, as it came.
+    ``target`` is the request target of the download, as it came; ``at`` is when, in the clock's seconds.
     """
 
     image_id: str
     target: bytes
     headers: RawHeaders = field(repr=False)
+    at: float = 0.0
 
     @property
     def metadata_target(self) -> bytes:
