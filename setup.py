@@ -44,8 +44,11 @@ setup(
         "oslo.config>=9.0",
         "oslo.policy>=4.5",
         "keystoneauth1>=5.0",
+        # The command line: clouds.yaml, secure.yaml and OS_* as every client of OpenStack reads them.
+        "openstacksdk>=3.0",
     ],
     entry_points={
+        "console_scripts": ["txglancecache = txglancecache.cli.main:main"],
         "oslo.config.opts": ["txglancecache = txglancecache.service.options:list_opts"],
         "oslo.policy.policies": ["txglancecache = txglancecache.management.policy:list_rules"],
     },
