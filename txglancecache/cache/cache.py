@@ -11,6 +11,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
@@ -224,8 +225,8 @@ class Cache:
         except BaseException as error:
             for reader in readers:
                 reader.close()
-            if isinstance(error, StoreError) and not isinstance(error, NoRoom):
-                self.fill_disk_failed(entry, error)
+            if isinstance(error, StoreError):
+                self.disk_failed(entry, error)
             raise
         return readers
 
@@ -258,6 +259,14 @@ class Cache:
         entry.fail_missing(EntryDropped("the origin has another body now"))
         if slot is not None:
             self._stop(slot)
+
+    def disk_failed(self, entry: Entry, error: StoreError) -> None:
+        """The body file cannot be read or written: drop the entry, so that the next to ask begins anew."""
+        if entry.dropped or isinstance(error, NoRoom):
+            return
+        self.events.note("disk-failed", entry.image.image_id, str(error))
+        _log.error("Image {image_id}: {error}", image_id=entry.image.image_id, error=str(error))
+        self.drop(entry, str(error))
 
     # -- what fills tell (FillObserver) ----------------------------------------------------------
 
@@ -298,11 +307,7 @@ class Cache:
         self.outdated(entry)
 
     def fill_disk_failed(self, entry: Entry, error: StoreError) -> None:
-        if isinstance(error, NoRoom):
-            return
-        self.events.note("disk-failed", entry.image.image_id, str(error))
-        _log.error("Image {image_id}: {error}", image_id=entry.image.image_id, error=str(error))
-        self.drop(entry, str(error))
+        self.disk_failed(entry, error)
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -358,7 +363,10 @@ class Cache:
             self.counters,
         )
         entry.on_leave = fill.update
-        slot = Slot(entry, fill, Recorder(entry, self._index, self._reactor, self._threads.disk))
+        recorder = Recorder(
+            entry, self._index, self._reactor, self._threads.disk, partial(self.disk_failed, entry)
+        )
+        slot = Slot(entry, fill, recorder)
         self.roster.enter(slot)
         return slot
 

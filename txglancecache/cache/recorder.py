@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, DeferredLock
@@ -22,12 +23,17 @@ _INTERVAL = 2.0
 
 @define(eq=False)
 class Recorder:
-    """Syncs one entry's file now and then, and records what that made durable."""
+    """Syncs one entry's file now and then, and records what that made durable.
+
+    :param failed: told when the file cannot be synced. What is in it by then may never come to the disk, and
+        the kernel may forget it at any time: the entry cannot go on.
+    """
 
     _entry: Entry
     _index: Index
     _clock: IReactorTime
     _in_thread: InThread
+    _failed: Callable[[StoreError], None]
     _timer: IDelayedCall | None = field(default=None, init=False)
     _lock: DeferredLock = field(factory=DeferredLock, init=False)
 
@@ -69,7 +75,7 @@ class Recorder:
             try:
                 await self._in_thread(os.fdatasync, await entry.body.opened())
             except (OSError, StoreError) as error:
-                _log.error("Cannot sync {body}: {error}", body=entry.body.name, error=str(error))
+                self._failed(StoreError(f"cannot sync body {entry.body.name}: {error}"))
                 return
             finally:
                 entry.body.release()

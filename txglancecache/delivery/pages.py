@@ -6,6 +6,7 @@ import os
 
 from attrs import define, field
 
+from txglancecache.errors import StoreError
 from txglancecache.waiting import InThread, to_the_end
 
 #: How far ahead of the send position pages are read when they were not in memory, in bytes.
@@ -45,7 +46,10 @@ class Pages:
 
 
 def _touch(fd: int, start: int, stop: int) -> None:
-    os.posix_fadvise(fd, start, stop - start, os.POSIX_FADV_WILLNEED)
-    for place in range(start, stop, _PAGE_STEP):
-        os.pread(fd, 1, place)
-    os.pread(fd, 1, stop - 1)
+    try:
+        os.posix_fadvise(fd, start, stop - start, os.POSIX_FADV_WILLNEED)
+        for place in range(start, stop, _PAGE_STEP):
+            os.pread(fd, 1, place)
+        os.pread(fd, 1, stop - 1)
+    except OSError as error:
+        raise StoreError(f"cannot read a body: {error}") from error

@@ -7,6 +7,7 @@ end. Only public interfaces of the transport are used.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from typing import Any
@@ -26,6 +27,22 @@ from txglancecache.waiting import InThread
 
 #: Asked for as the socket's send buffer, in bytes: as much as one turn may send.
 _SEND_BUFFER = 512 << 10
+#: What is the connection's fault when sending fails, not the file's.
+_CONNECTION_ERRORS = frozenset(
+    {
+        errno.ECONNABORTED,
+        errno.ECONNRESET,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETRESET,
+        errno.ENETUNREACH,
+        errno.ENOTCONN,
+        errno.EPIPE,
+        errno.ESHUTDOWN,
+        errno.ETIMEDOUT,
+    }
+)
 
 
 @implementer(IPullProducer)
@@ -132,9 +149,9 @@ class SendfileProducer:
         except BlockingIOError:
             # The socket is full; the transport asks again when it is not.
             pass
-        except ConnectionError as error:
-            raise ClientGone from error
         except OSError as error:
+            if error.errno in _CONNECTION_ERRORS:
+                raise ClientGone from error
             raise StoreError(f"cannot read a body: {error}") from error
         finally:
             if source.position > before:

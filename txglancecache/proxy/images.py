@@ -157,10 +157,13 @@ class Images:
                 ended = "complete"
             except (ClientGone, CancelledError):
                 ended = "left by its client"
+                request.abort()
                 raise
             except Exception as error:
                 ended = f"aborted: {error}"
                 request.abort()
+                if isinstance(error, StoreError):
+                    cache.disk_failed(entry, error)
             finally:
                 _log.info(
                     "Image {id}, {how}: {sent} bytes in {seconds:.3f} s, {ended}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -249,6 +250,23 @@ def test_when_no_permission_is_left_readers_are_told(world: World, origin: Origi
     assert drain(reader) == BODY[:MIB]
     assert isinstance(failure_of(reader.wait()), FillFailed)
     assert world.steward.entry("image-1").bytes_on_disk == MIB
+
+
+def test_a_body_that_cannot_be_synced_is_dropped(
+    world: World, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the disk did not take is not kept: the kernel may have forgotten it already."""
+
+    def refuse(fd: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    world.read(origin).close()
+    origin.last.give()
+    monkeypatch.setattr(os, "fdatasync", refuse)
+    world.clock.advance(5)
+    assert world.cache.find("image-1") is None
+    assert list(world.directory.bodies()) == []
+    assert world.steward.status().bytes_on_disk == 0
 
 
 def test_the_coldest_go_and_what_is_read_stays(tmp_path: Path) -> None:

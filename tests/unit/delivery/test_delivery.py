@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.client
 import os
@@ -240,6 +241,30 @@ async def test_a_truncated_file_is_noticed(server: Server) -> None:
 
     assert await threads.deferToThread(broken) == "broken"
     assert [type(outcome) for outcome in server.bodies.outcomes] == [StoreError]
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("server", ["plain"], indirect=True)
+@pytest.mark.parametrize(
+    ("code", "whose"),
+    [(errno.ETIMEDOUT, ClientGone), (errno.EHOSTUNREACH, ClientGone), (errno.EIO, StoreError)],
+)
+async def test_whose_fault_it_is(
+    server: Server, monkeypatch: pytest.MonkeyPatch, code: int, whose: type[Exception]
+) -> None:
+    """A network that fails says nothing about the file."""
+
+    def fails(*_: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "sendfile", fails)
+
+    def broken() -> None:
+        with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+            _get(server.connect())
+
+    await threads.deferToThread(broken)
+    assert [type(outcome) for outcome in server.bodies.outcomes] == [whose]
 
 
 def _ask_and_hold(server: Server) -> socket.socket:

@@ -176,6 +176,23 @@ async def test_no_client_completes_a_wrong_body(rig: Rig) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_body_that_cannot_be_read_costs_one_download(rig: Rig) -> None:
+    """A file that somebody cut short while it is in use breaks a download off, and is fetched anew."""
+    await rig.get("one")
+    entry = rig.cache.find("one")
+    assert entry
+    entry.body.retain()
+    await entry.body.opened()
+    (path,) = rig.path.glob("bodies/*/*")
+    os.truncate(path, 1_000_000)
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        await rig.get("one")
+    assert rig.cache.find("one") is None
+    entry.body.release()
+    assert (await rig.get("one")).body == BODY
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_small_wrong_body_is_the_gateways_error(rig: Rig) -> None:
     """Where nothing had been sent yet the client is told what is wrong."""
     rig.store("small", b"x" * 1000, sends=lambda body: b"y" * 1000)
@@ -255,4 +272,4 @@ async def test_ids_that_are_no_ids_go_to_the_origin(rig: Rig) -> None:
     """A strange id never becomes a key."""
     got = await rig.get("..%2f..%2fetc")
     assert (got.status, got.body) == (404, b"no such image")
-    assert rig.steward.entries() == []
+    assert list(rig.steward.entries()) == []
