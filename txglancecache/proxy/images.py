@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from enum import Enum
 
-from attrs import define
+from attrs import define, field
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -17,11 +17,13 @@ from txglancecache.cache.reader import Reader
 from txglancecache.conditions import Conditions, Verdict
 from txglancecache.delivery.delivery import Delivery
 from txglancecache.errors import ClientGone, EntryDropped, FillFailed, ImageChanged, StoreError
+from txglancecache.extents import Extents
 from txglancecache.headers import cache_status
 from txglancecache.image import Image
 from txglancecache.origin.client import OriginClient
 from txglancecache.origin.glance import Denied, ImageSource
 from txglancecache.proxy.clearance import Asked, Clearance, Cleared, JustChanged, NotCacheable
+from txglancecache.proxy.observer import DownloadObserver, Unobserved
 from txglancecache.proxy.passthrough import PassThrough
 from txglancecache.proxy.site import DataRequest
 from txglancecache.ranges import ByteRange, MultipartPlan, Partial, Selection, Unsatisfiable, Whole, select
@@ -57,6 +59,7 @@ class Images:
     _delivery: Delivery
     _clock: IReactorTime
     _name: bytes
+    _observer: DownloadObserver = field(factory=Unobserved)
 
     async def download(self, request: DataRequest, image_id: str) -> None:
         """Answer one request; returns when its response is complete or broken off.
@@ -64,7 +67,8 @@ class Images:
         :raises OriginError: the origin cannot be asked. Nothing has been written then.
         :raises DigestMismatch: the origin sent a wrong body, and nothing of it has been written.
         """
-        asked = Asked(image_id, request.uri, self._pass_through.outgoing(request))
+        headers = self._pass_through.outgoing(request)
+        asked = Asked(image_id, request.uri, headers, self._clock.seconds())
         reason = b"image-changes"
         for _ in range(_ATTEMPTS):
             settled = await self._clearance.settle(asked)
@@ -135,7 +139,7 @@ class Images:
         entry.confirmed = max(entry.confirmed, cleared.since)
         whole = isinstance(selection, Whole)
         ranges = selection.ranges if isinstance(selection, Partial) else (ByteRange(0, image.size),)
-        how = self._how(image, ranges)
+        how, had = self._how(image, ranges), entry.extents
         source = ImageSource(self._client, asked.target, asked.headers)
         readers = await cache.read(
             entry, [(part.start, part.stop) for part in ranges], whole=whole, source=source
@@ -149,6 +153,7 @@ class Images:
             self._count(how)
             cache.touch(entry, hit=how is _How.HIT)
             began = self._clock.seconds()
+            self._observer.began(how.name.lower(), began - asked.at)
             self._begin(request, cleared, 200 if whole else 206, how)
             plan = self._describe(request, image, selection)
             ended = "broken off"
@@ -165,6 +170,7 @@ class Images:
                 if isinstance(error, StoreError):
                     cache.disk_failed(entry, error)
             finally:
+                self._tell_ended(how, readers, had, self._clock.seconds() - began)
                 _log.info(
                     "Image {id}, {how}: {sent} bytes in {seconds:.3f} s, {ended}",
                     id=image.image_id,
@@ -173,6 +179,14 @@ class Images:
                     seconds=self._clock.seconds() - began,
                     ended=ended,
                 )
+
+    def _tell_ended(self, how: _How, readers: Sequence[Reader], had: Extents, seconds: float) -> None:
+        """Tell the observer how a response went, when ``had`` was in the cache before it."""
+        sent = sum(reader.position - reader.start for reader in readers)
+        covered = [had.intersection(Extents.of((reader.start, reader.position))) for reader in readers]
+        from_disk = sum(extents.total for extents in covered)
+        whole = not any(reader.left for reader in readers)
+        self._observer.ended(how.name.lower(), seconds, from_disk, sent - from_disk, whole=whole)
 
     async def _send(
         self, request: DataRequest, readers: Sequence[Reader], fd: int, plan: MultipartPlan | None
