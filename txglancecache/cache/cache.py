@@ -187,6 +187,9 @@ class Cache:
         """The entry for ``image``, made where there is none.
 
         An entry for another body under the same id is dropped.
+
+        :raises NoRoom: there are as many entries as there may be, and all are in use.
+        :raises EntryDropped: meanwhile another body has come under the same id.
         """
         key = self.key(image.image_id)
         slot = self.roster.find(key)
@@ -196,6 +199,8 @@ class Cache:
         if slot is None:
             await self.roster.make_place()
             slot = self.roster.find(key) or self._make(key, image)
+            if not slot.entry.image.same_body(image):
+                raise EntryDropped
         return slot.entry
 
     async def read(

@@ -29,6 +29,11 @@ class Asked:
     at: float = 0.0
 
     @property
+    def plain(self) -> bool:
+        """Whether the target is spelt so that `metadata_target` can be told from it."""
+        return self.target.partition(b"?")[0].endswith(b"/file")
+
+    @property
     def metadata_target(self) -> bytes:
         """The request target of the image's description."""
         return self.target.partition(b"?")[0].removesuffix(b"/file")
@@ -77,7 +82,7 @@ class Clearance:
 
         :raises OriginError: it cannot be asked.
         """
-        if not is_image_id(asked.image_id) or asked.header(b"content-range"):
+        if not is_image_id(asked.image_id) or not asked.plain or asked.header(b"content-range"):
             return NotCacheable(b"not-understood")
         entry = self._cache.find(asked.image_id)
         image: Image | NotCacheable = entry.image if entry else await self._identify(asked)
@@ -102,9 +107,21 @@ class Clearance:
                 self._cache.outdated(entry)
                 return JustChanged()
             entry.identified = now
+        if self._superseded(entry, image):
+            return JustChanged()
         if entry is not None:
             entry.confirmed = now
         return Cleared(image, verdict.since, verdict.request_id)
+
+    def _superseded(self, entry: Entry | None, image: Image) -> bool:
+        """Whether the cache has learnt better while the origin was asked.
+
+        What is cleared replaces what is there: it must not be an image that has itself been replaced.
+        """
+        current = self._cache.find(image.image_id)
+        if current is None or current is entry:
+            return current is not entry
+        return entry is not None or not current.image.same_body(image)
 
     async def _identify(self, asked: Asked) -> Image | NotCacheable:
         image = await self._glance.identify(asked.metadata_target, asked.headers)

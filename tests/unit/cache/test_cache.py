@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
+from twisted.internet.defer import Deferred
 
 from tests.unit.cache.world import Origin, World, drain, failure_of, result
 from txglancecache.cache.reader import HELD_BACK
@@ -328,6 +329,23 @@ def test_another_body_under_the_same_id_is_never_mixed_up(world: World, origin: 
     assert isinstance(failure_of(old.wait()), EntryDropped)
     other.last.give()
     assert drain(new) == other.body
+
+
+def test_two_bodies_at_once_under_one_id(tmp_path: Path, origin: Origin) -> None:
+    """Who had to wait for a place while another body came under the id has to look again."""
+    world = World(tmp_path / "cache", max_entries=2)
+    for name in ("cold", "lukewarm"):
+        world.read(origin, image=origin.image(name)).close()
+        origin.last.give()
+    removing: Deferred[None] = Deferred()
+    cold = world.cache.find("cold")
+    assert cold is not None
+    cold.body._in_thread = lambda *_: removing  # type: ignore[assignment]
+    slow = Deferred.fromCoroutine(world.cache.admit(origin.image()))
+    other = result(world.cache.admit(Origin(BODY[::-1]).image()))
+    removing.callback(None)
+    assert isinstance(failure_of(slow), EntryDropped)
+    assert world.cache.find("image-1") is other
 
 
 def test_a_restart_keeps_entries_and_partial_extents(world: World, origin: Origin) -> None:
