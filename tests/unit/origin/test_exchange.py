@@ -274,6 +274,18 @@ def test_abandoned(wire: Wire) -> None:
         result_of(done)
 
 
+def test_a_consumer_that_is_gone(wire: Wire) -> None:
+    """Frees the connection; whoever awaits the delivery has to be cancelled, and then is."""
+    response = wire.get(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab")
+    done = response.deliver(lambda data: None)
+    response.stopProducing()
+    assert wire.transport.disconnected
+    assert not done.called
+    done.cancel()
+    with pytest.raises(CancelledError):
+        result_of(done)
+
+
 def test_cancelled_while_waiting_for_the_head(wire: Wire) -> None:
     """Aborts the connection and leaves no timer."""
     answer = wire.begin()

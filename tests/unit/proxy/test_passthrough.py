@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 from twisted.internet.address import UNIXAddress
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.threads import deferToThread
 
@@ -413,6 +413,21 @@ async def test_a_client_that_left_before_its_answer(front: Front) -> None:
     client.close()
     await eventually(lambda: front.requests[0].channel is None)
     await front.pass_through.answer(front.requests[0], response)
+    await front.origin.peers[0].gone()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_leaves_is_reason_enough(front: Front) -> None:
+    """To stop streaming to it, also when nobody cancels."""
+    front.origin.scripts = (saying(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nhello"),)
+    client = await front.ask(b"GET /never HTTP/1.1\r\nHost: x\r\n\r\n")
+    await eventually(lambda: len(front.requests) == 1)
+    response = await front.client.request(b"GET", b"/", [(b"Host", b"x")])
+    answered = Deferred.fromCoroutine(front.pass_through.answer(front.requests[0], response))
+    await client.until(lambda: client.data.endswith(b"hello"))
+    client.close()
+    with pytest.raises(CancelledError):
+        await answered
     await front.origin.peers[0].gone()
 
 

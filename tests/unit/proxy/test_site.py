@@ -13,6 +13,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.ssl import optionsForClientTLS
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
 from tests.unit.certificates import certificate
@@ -427,6 +428,21 @@ def test_a_full_send_buffer_does_not_undo_the_wait_for_the_body() -> None:
     assert transport.producerState == "producing"
     channel.pauseProducing()
     assert transport.producerState == "producing"
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_a_client_that_is_gone_cannot_complete_its_body(started: bool) -> None:
+    """Whoever waits for the rest is told so, now or later."""
+    channel, requests = channel_on(StringTransport(), Clock())
+    channel.dataReceived(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\nhello")
+    body = requests[0].body
+    results: list = []
+    if started:
+        body.startProducing(StringTransport()).addBoth(results.append)
+    channel.connectionLost(Failure(ConnectionDone()))
+    if not started:
+        body.startProducing(StringTransport()).addBoth(results.append)
+    assert results[0].value.received == 5
 
 
 def test_lingering_ends() -> None:
