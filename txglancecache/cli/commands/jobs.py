@@ -10,7 +10,7 @@ from txglancecache.cli.command import Command, Context, Tally
 from txglancecache.cli.commands import options
 from txglancecache.cli.commands.images import path
 from txglancecache.cli.naming import begins, cached, named, pages, wanted
-from txglancecache.cli.outcome import CommandError, Exit, NotFound, UsageError
+from txglancecache.cli.outcome import CommandError, Exit, NotFound, Unavailable, Unreachable, UsageError
 from txglancecache.cli.progress import COLOURS, Board
 from txglancecache.cli.tables import Column
 from txglancecache.cli.values import Job
@@ -94,7 +94,7 @@ def _submitted(context: Context, names: Sequence[str], tally: Tally) -> list[dic
     try:
         jobs: list[dict[str, Any]] = context.node.call("POST", "/cache/prefetch", body)["jobs"]
     except CommandError as error:
-        if type(error) not in (CommandError, NotFound):
+        if isinstance(error, (Unreachable, Unavailable)):
             raise
         if len(names) > 1:
             return [job for name in names for job in _submitted(context, [name], tally)]
