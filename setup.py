@@ -34,7 +34,10 @@ setup(
     python_requires=">=3.11",
     # twistd finds the plugin because "twisted/plugins" has no __init__.py, here as in Twisted itself.
     packages=[*find_packages(include=["txglancecache*"]), "twisted.plugins"],
-    package_data={"txglancecache": ["py.typed"]},
+    package_data={
+        "txglancecache": ["py.typed"],
+        "txglancecache.management.page": ["*.html", "*.css", "*.js", "*.svg"],
+    },
     install_requires=[
         "twisted[tls]>=24.7",
         "treq>=24.9",
@@ -42,6 +45,7 @@ setup(
         "attrs>=23.1",
         "h11>=0.14",
         "oslo.config>=9.0",
+        "prometheus_client>=0.20",
         "oslo.policy>=4.5",
         "keystoneauth1>=5.0",
         # The command line: clouds.yaml, secure.yaml and OS_* as every client of OpenStack reads them.
