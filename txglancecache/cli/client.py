@@ -39,8 +39,13 @@ class NodeClient:
         self._with_token = self._tokens.given()
 
     def act_for_caller(self) -> None:
-        """Send the caller's token, if there is any to be had, though the node may not ask for one."""
-        self._with_token = self._with_token or self._tokens.configured()
+        """Send the caller's token, if there is any to be had, though the node may not ask for one.
+
+        :raises CommandError: where credentials give none.
+        """
+        if self._with_token or self._tokens.configured():
+            self._tokens.token()
+            self._with_token = True
 
     def get(self, path: str, **query: str | int | None) -> Any:
         """What a GET answers."""
