@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from OpenSSL.SSL import Error as SSLError
+from prometheus_client import CollectorRegistry
 from twisted.application.service import IService
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 from twisted.web.resource import IResource
-from twisted.web.server import Site
 
 from txglancecache import __version__
 from txglancecache.cache.cache import Cache, CacheSettings, Threads
@@ -39,14 +39,29 @@ from txglancecache.delivery.delivery import Delivery
 from txglancecache.errors import ConfigurationError, GlanceCacheError
 from txglancecache.eviction import S3Fifo
 from txglancecache.management.admission import Admission, AdmissionSettings
-from txglancecache.management.app import NodeFacts, management_resource
 from txglancecache.management.guard import Guard
+from txglancecache.management.health import Doctor, disk_check, origin_check, room_check
+from txglancecache.management.managed import NodeFacts
+from txglancecache.management.metrics import (
+    CacheCollector,
+    DownloadMetrics,
+    LagMeter,
+    OriginMetrics,
+    exposition,
+    process_metrics,
+)
+from txglancecache.management.native import NativeAPI
+from txglancecache.management.prefetching import Permission
+from txglancecache.management.site import management_resource, management_site
+from txglancecache.management.streams import Streams
 from txglancecache.origin.client import OriginClient, OriginURL
 from txglancecache.origin.glance import Glance
+from txglancecache.origin.observer import OriginObserver
 from txglancecache.proxy.app import DataApp
 from txglancecache.proxy.authorization import Authorizer
 from txglancecache.proxy.clearance import Clearance
 from txglancecache.proxy.images import Images
+from txglancecache.proxy.observer import DownloadObserver
 from txglancecache.proxy.passthrough import PassThrough
 from txglancecache.proxy.site import data_site
 from txglancecache.service.command import Options, refuse
@@ -115,7 +130,7 @@ def guard_for(manage: Listener, auth: str = "none") -> Guard:
             return Guard(None)
 
 
-def _client(settings: Settings, reactor: Any) -> OriginClient:
+def _client(settings: Settings, reactor: Any, observer: OriginObserver) -> OriginClient:
     origin = OriginURL.parse(settings.origin)
     trust = _trust(settings.origin_ca_file)
     return OriginClient(
@@ -125,6 +140,7 @@ def _client(settings: Settings, reactor: Any) -> OriginClient:
         response_timeout=settings.origin_timeout,
         max_connections=settings.origin_connections,
         tls_options=optionsForClientTLS(origin.host, trust) if trust and origin.scheme == "https" else None,
+        observer=observer,
     )
 
 
@@ -181,7 +197,13 @@ def _cache(settings: Settings, reactor: Any, directory: Directory, index: Index,
 
 
 def _data_app(
-    settings: Settings, reactor: Any, cache: Cache, client: OriginClient, glance: Glance, pools: Pools
+    settings: Settings,
+    reactor: Any,
+    cache: Cache,
+    client: OriginClient,
+    glance: Glance,
+    pools: Pools,
+    observer: DownloadObserver,
 ) -> IResource:
     # A token, for Via and Cache-Status.
     name = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()).encode("ascii")
@@ -194,7 +216,7 @@ def _data_app(
         settings.revalidate_after,
     )
     delivery = Delivery(reactor, pools.disk, _STALL_TIMEOUT)
-    images = Images(cache, clearance, client, pass_through, delivery, reactor, name)
+    images = Images(cache, clearance, client, pass_through, delivery, reactor, name, observer)
     return DataApp(cache, images, pass_through).resource()
 
 
@@ -219,7 +241,9 @@ def compose(settings: Settings, reactor: Any, owner: Callable[[], AbstractContex
     :raises GlanceCacheError: in one line, when it could not begin.
     """
     data, manage = _listeners(settings, reactor)
-    client = _client(settings, reactor)
+    registry = CollectorRegistry()
+    process_metrics(registry)
+    client = _client(settings, reactor, OriginMetrics(registry))
     session = service_session(settings.config_files)
     with owner():
         directory = Directory.open(Path(settings.cache_dir))
@@ -234,18 +258,37 @@ def compose(settings: Settings, reactor: Any, owner: Callable[[], AbstractContex
     steward = Steward(cache, directory, index, pools.disk, pools.hash)
     chores = Chores(cache, steward, glance, client, ServiceCredentials(session, pools.disk))
     jobs = Jobs(chores, index, cache.events, reactor, JobSettings(), time.time)
-    facts = NodeFacts(socket.gethostname(), __version__, settings.origin, reactor.seconds())
-    data_factory = data_site(_data_app(settings, reactor, cache, client, glance, pools), reactor=reactor)
-    manage_factory = Site(
-        admission.gate(
-            management_resource(
-                steward, facts, guard_for(manage, settings.manage_auth), clock=reactor.seconds
-            )
-        ),
+    facts = NodeFacts(
+        socket.gethostname(), __version__, settings.origin, reactor.seconds(), settings.manage_auth
+    )
+    registry.register(CacheCollector(steward, jobs, facts))
+    lag = LagMeter(registry, reactor)
+    streams = Streams(cache.events, reactor)
+    checks = {
+        "origin": origin_check(client),
+        "disk": disk_check(directory.path, pools.disk),
+        "room": room_check(steward.status),
+    }
+    native = NativeAPI(
+        facts,
+        steward,
+        jobs,
+        Permission(glance, client.origin.netloc),
+        Doctor(checks, reactor),
+        streams,
+        partial(exposition, registry),
+        reactor,
+    )
+    observer = DownloadMetrics(registry)
+    data_factory = data_site(
+        _data_app(settings, reactor, cache, client, glance, pools, observer), reactor=reactor
+    )
+    manage_factory = management_site(
+        management_resource(native.resource(), guard_for(manage, settings.manage_auth), admit=admission.gate),
         reactor=reactor,
-        parsePOSTFormSubmission=False,
     )
     connections = Connections()
+    connections.before_draining(streams.close)
     connections.watch(data_factory)
     connections.watch(manage_factory)
 
@@ -259,8 +302,10 @@ def compose(settings: Settings, reactor: Any, owner: Callable[[], AbstractContex
         cache.start()
         jobs.start()
         admission.start()
+        lag.start()
 
     async def end() -> None:
+        lag.stop()
         try:
             await jobs.stop()
             await cache.close()

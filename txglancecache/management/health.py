@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from pathlib import Path
+from tempfile import TemporaryFile
 
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred, TimeoutError, gatherResults
@@ -12,8 +16,9 @@ from twisted.logger import Logger
 from txglancecache.cache.status import CacheStatus
 from txglancecache.errors import GlanceCacheError
 from txglancecache.management.answers import JSON
+from txglancecache.origin.client import OriginClient
 from txglancecache.sizes import format_size
-from txglancecache.waiting import Outcome
+from txglancecache.waiting import InThread, Outcome
 
 _log = Logger()
 
@@ -24,6 +29,8 @@ Check = Callable[[], Awaitable[str]]
 _KEPT = 3.0
 #: Seconds that a check may take.
 _PATIENCE = 5.0
+#: Bytes that are written to see whether it works.
+_WRITTEN = 4096
 
 
 class NotReady(GlanceCacheError):
@@ -95,6 +102,36 @@ class Doctor:
 
 async def _text(check: Check) -> str:
     return await check()
+
+
+def origin_check(client: OriginClient) -> Check:
+    """Whether the origin answers, and with something else than that it cannot."""
+    fields = [(b"Host", client.origin.netloc), (b"Accept", b"application/json")]
+
+    async def check() -> str:
+        response = await client.request(b"GET", b"/versions", fields)
+        response.abandon()
+        said = f"the origin answered {response.head.status}"
+        if response.head.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise NotReady(said)
+        return said
+
+    return check
+
+
+def disk_check(path: Path, in_thread: InThread) -> Check:
+    """Whether a file that is written into this directory gets onto the disk. It leaves nothing there."""
+
+    def write() -> None:
+        with TemporaryFile(dir=path, buffering=0) as file:
+            file.write(bytes(_WRITTEN))
+            os.fsync(file.fileno())
+
+    async def check() -> str:
+        await in_thread(write)
+        return f"{_WRITTEN} bytes written to the cache directory"
+
+    return check
 
 
 def room_check(status: Callable[[], CacheStatus]) -> Check:

@@ -29,7 +29,7 @@ def query(request: IRequest, parameters: Sequence[Parameter]) -> dict[str, Any]:
     """
     given = _given(request.uri.partition(b"?")[2])
     known = {parameter.name: parameter for parameter in parameters}
-    _checked("parameter", lambda: refuse_unknown(given, known))
+    _checked("the query", lambda: refuse_unknown(given, known))
     return {name: _value(parameter, given.get(name, ())) for name, parameter in known.items()}
 
 
@@ -90,7 +90,7 @@ def _checked(what: str, read: Callable[[], Any]) -> Any:
     try:
         return read()
     except Wrong as error:
-        raise BadRequest(f"{what} {error}") from None
+        raise BadRequest(f"{what}: {error}") from None
 
 
 def _decoded(raw: bytes) -> object:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -84,12 +83,18 @@ class NativeAPI:
         app = Klein()
         for operation in OPERATIONS:
             route = app.route(operation.route, methods=[operation.method], endpoint=operation.name)
-            route(partial(self._carry_out, operation))
+            route(self._route(operation))
         app.handle_errors(Exception)(self._failed)
         return app
 
     def resource(self) -> IResource:
         return self.app().resource()
+
+    def _route(self, operation: Operation) -> Callable[..., Awaitable[bytes]]:
+        def carry_out(request: IRequest, **names: str) -> Awaitable[bytes]:
+            return self._carry_out(operation, request, **names)
+
+        return carry_out
 
     async def _carry_out(self, operation: Operation, request: IRequest, **names: str) -> bytes:
         accepted = request.requestHeaders.getRawHeaders("Accept", [])

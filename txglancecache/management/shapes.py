@@ -232,4 +232,4 @@ def _within(where: str, read: Callable[[object], Any], value: object) -> Any:
     try:
         return read(value)
     except Wrong as error:
-        raise Wrong(f"{where} {error}") from None
+        raise Wrong(f"{where}: {error}") from None

@@ -6,6 +6,7 @@ when nobody wants to wait any more is cut off. Knows HTTP connections, nothing a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 from attrs import define, field
@@ -22,6 +23,7 @@ class Connections:
 
     _open: set[HTTPChannel] = field(factory=set, init=False)
     _waiters: list[Deferred[None]] = field(factory=list, init=False)
+    _warned: list[Callable[[], None]] = field(factory=list, init=False)
     draining: bool = field(default=False, init=False)
 
     def watch(self, site: HTTPFactory) -> None:
@@ -31,12 +33,18 @@ class Connections:
         known = type(base.__name__, (_KnownChannel, base), {"connections": self})
         site.protocol = known  # type: ignore[method-assign]  # a site's protocol is meant to be set
 
+    def before_draining(self, call: Callable[[], None]) -> None:
+        """Call this when draining begins: whoever serves answers without an end has to end them."""
+        self._warned.append(call)
+
     def __len__(self) -> int:
         return len(self._open)
 
     def drain(self) -> Deferred[None]:
         """Close what is idle and let the rest finish; fires when none is left. May be cancelled."""
         self.draining = True
+        for call in self._warned:
+            call()
         for channel in list(self._open):
             if channel.requests:
                 channel.persistent = False
