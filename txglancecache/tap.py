@@ -51,8 +51,9 @@ from txglancecache.management.metrics import (
     process_metrics,
 )
 from txglancecache.management.native import NativeAPI
+from txglancecache.management.page import Page
 from txglancecache.management.prefetching import Permission
-from txglancecache.management.site import management_resource, management_site
+from txglancecache.management.site import Part, management_resource, management_site
 from txglancecache.management.streams import Streams
 from txglancecache.origin.client import OriginClient, OriginURL
 from txglancecache.origin.glance import Glance
@@ -279,12 +280,18 @@ def compose(settings: Settings, reactor: Any, owner: Callable[[], AbstractContex
         partial(exposition, registry),
         reactor,
     )
+    page = Page()
     observer = DownloadMetrics(registry)
     data_factory = data_site(
         _data_app(settings, reactor, cache, client, glance, pools, observer), reactor=reactor
     )
     manage_factory = management_site(
-        management_resource(native.resource(), guard_for(manage, settings.manage_auth), admit=admission.gate),
+        management_resource(
+            native.resource(),
+            guard_for(manage, settings.manage_auth),
+            parts=[Part(page.claims, page)],
+            admit=admission.gate,
+        ),
         reactor=reactor,
     )
     connections = Connections()
