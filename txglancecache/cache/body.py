@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from threading import Lock
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
@@ -34,6 +35,7 @@ class Body:
     _holds: int = field(default=0, init=False)
     _opening: Outcome[int] | None = field(default=None, init=False)
     _removed: bool = field(default=False, init=False)
+    _creating: Lock = field(factory=Lock, init=False)
     on_closed: Callable[[], None] | None = field(default=None, init=False)
 
     @property
@@ -84,13 +86,15 @@ class Body:
         return moved
 
     def _open(self) -> int:
-        try:
-            if self._exists:
-                return self._directory.open_body(self.name, self.size)
-            fd = self._directory.create_body(self.name, self.size, self._label)
-        except OSError as error:
-            raise StoreError(f"cannot create body {self.name}: {error}") from error
-        self._exists = True
+        # Who let go before the file was there may still be creating it, in another thread.
+        with self._creating:
+            try:
+                if self._exists:
+                    return self._directory.open_body(self.name, self.size)
+                fd = self._directory.create_body(self.name, self.size, self._label)
+            except OSError as error:
+                raise StoreError(f"cannot create body {self.name}: {error}") from error
+            self._exists = True
         if self._removed:
             self._directory.remove_body(self.name)
         return fd

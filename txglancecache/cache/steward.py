@@ -161,10 +161,11 @@ class Steward:
         self._cache.counters.purges += len(purged)
         for entry in purged:
             self.events.note("purged", entry.image.image_id)
+        # Begun before anything is waited for: the operator may leave, the files must not stay.
+        removals = [Outcome.of(entry.body.remove()) for entry in purged]
         await self._index.flush()
-        removals: list[Deferred[None]] = [entry.body.remove() for entry in purged]
         for removal in removals:
-            await removal
+            await removal.wait()
         return len(purged)
 
     def _set_pinned(self, image_id: str, pinned: bool) -> bool:
