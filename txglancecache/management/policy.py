@@ -25,7 +25,7 @@ def _rule(name: str, check: str, description: str, *operations: str) -> Document
     )
 
 
-RULES: tuple[RuleDefault, ...] = (
+RULES: tuple[DocumentedRuleDefault, ...] = (
     _rule(
         "cache_list",
         _ADMIN,

@@ -43,7 +43,7 @@ class _Site(Resource):
     held: list[IRequest] | None = None
 
     def __attrs_post_init__(self) -> None:
-        Resource.__init__(self)  # type: ignore[no-untyped-call]  # so it is in Twisted
+        Resource.__init__(self)
 
     def render(self, request: IRequest) -> bytes | int:
         assert (request.method, request.uri) == (b"GET", b"/v3/auth/tokens?nocatalog")

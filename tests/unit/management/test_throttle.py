@@ -11,7 +11,7 @@ from txglancecache.management.throttle import Throttle
 
 
 def throttle(clock: Clock, **how: int) -> Throttle:
-    return Throttle(clock.seconds, **{"burst": 3, "interval": 6.0, "most": 100, **how})
+    return Throttle(clock.seconds, **{"burst": 3, "interval": 6, "most": 100, **how})
 
 
 def test_burst() -> None:

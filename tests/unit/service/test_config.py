@@ -46,6 +46,13 @@ def test_defaults() -> None:
         finish_fills=True,
         authorization_ttl=10.0,
         revalidate_after=300.0,
+        manage_auth="none",
+        keystone_url=None,
+        keystone_ca_file=None,
+        keystone_ttl=10.0,
+        manage_ca_file=None,
+        manage_subjects=None,
+        policy_file=None,
         origin_ca_file=None,
         origin_connections=256,
         origin_connect_timeout=10.0,
@@ -114,6 +121,33 @@ def test_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert (settings.cache_dir, settings.origin_ca_file) == (str(tmp_path / "cache"), "/home/op/ca.pem")
 
 
+def test_who_may(tmp_path: Path) -> None:
+    """Subjects of certificates are kept in one way of writing them; Keystone may have a path."""
+    subjects = "CN=operator,O=Example\\, Inc; CN=prometheus ;"
+    path = write(tmp_path, f"[glancecache]\nmanage_subjects = {subjects}\npolicy_file = policy.yaml\n")
+    settings = load([path], {**NEEDED, "keystone_url": "https://cloud.example/identity/v3/"})
+    assert settings.manage_subjects == ("CN=operator,O=Example\\, Inc", "CN=prometheus")
+    assert settings.keystone_url == "https://cloud.example/identity/v3"
+
+
+@pytest.mark.parametrize(
+    ("auth", "given", "said"),
+    [
+        ("keystone", {}, "--manage-auth keystone needs --keystone-url URL"),
+        ("certificate", {"policy_file": "p"}, "--manage-auth certificate needs --manage-ca-file FILE"),
+        (
+            "certificate",
+            {"manage_ca_file": "ca.pem", "manage_subjects": ";"},
+            "--manage-auth certificate needs --manage-subjects SUBJECTS or --policy-file FILE",
+        ),
+    ],
+)
+def test_what_goes_with_what(auth: str, given: dict[str, str], said: str) -> None:
+    """A way to know callers that could let nobody in is refused."""
+    assert refused({**NEEDED, **given, "manage_auth": auth}) == said
+    assert load((), {**NEEDED, **given}).manage_auth == "none"
+
+
 @pytest.mark.parametrize("name", ["origin", "cache_dir"])
 def test_missing(name: str) -> None:
     """What has no sensible default is asked for."""
@@ -143,6 +177,14 @@ def test_missing(name: str) -> None:
         ("origin", "http://[::1", "is not of the form"),
         ("origin", "http://glance/v2", "scheme, host and port only"),
         ("origin", "http://me:secret@glance", "scheme, host and port only"),
+        ("manage_auth", "password", "password"),
+        ("keystone_ttl", "31", "between 0 and 30"),
+        ("keystone_url", "keystone:5000", "is not of the form"),
+        ("keystone_url", "http://keystone:port", "is not of the form"),
+        ("keystone_url", 'http://keystone/"v3', "is not of the form"),
+        ("keystone_url", "http://keystone/v3?x=1", "scheme, host, port and path only"),
+        ("keystone_url", "http://me:secret@keystone", "scheme, host, port and path only"),
+        ("manage_subjects", "operator", "is no subject of a certificate"),
     ],
 )
 def test_wrong_values(tmp_path: Path, name: str, value: str, said: str) -> None:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from OpenSSL.crypto import FILETYPE_PEM, load_certificate
+from OpenSSL.SSL import TLS_CLIENT_METHOD, Connection, Context, WantReadError
+from OpenSSL.SSL import Error as SSLError
+from twisted.internet.protocol import ServerFactory
 from twisted.internet.testing import MemoryReactor
 
+from tests.unit.authority import Authority
 from tests.unit.certificates import write_certificate
 from txglancecache.errors import ConfigurationError
 from txglancecache.service.listening import Inet, Listener, Unix, listener
@@ -68,6 +74,66 @@ def test_places(description: str, place: Inet | Unix, private: bool) -> None:
         assert refused(found.refuse_if_public).startswith(
             f"the management site may not listen on {description}: "
         )
+
+
+def handshake(reactor: MemoryReactor, client: Path | None) -> str | None:
+    """The subject of the certificate that a client of this reactor's TLS port has shown."""
+    ((_, _, made, _, _),) = reactor.sslServers
+    context = Context(TLS_CLIENT_METHOD)
+    if client is not None:
+        context.use_certificate_file(str(client))
+        context.use_privatekey_file(str(client))
+    here, there = Connection(made.getContext()), Connection(context)
+    here.set_accept_state()
+    there.set_connect_state()
+    for side, other in ((there, here), (here, there)) * 3:
+        with suppress(WantReadError):
+            side.do_handshake()
+        with suppress(WantReadError):
+            other.bio_write(side.bio_read(1 << 16))
+    shown = here.get_peer_certificate()
+    return shown.to_cryptography().subject.rfc4514_string() if shown else None
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+def asking(authority: Authority) -> MemoryReactor:
+    """A reactor on which a TLS port asks for certificates of this authority."""
+    reactor = MemoryReactor()
+    pem = authority.issue("CN=localhost", server=True)
+    anchors = [load_certificate(FILETYPE_PEM, authority.certificate.read_bytes())]
+    found = listener(reactor, f"ssl:9394:privateKey={pem}:interface=127.0.0.1", anchors)
+    assert found.place == Inet("127.0.0.1", 9394)
+    found.refuse_if_plain()
+    found.endpoint.listen(ServerFactory())
+    return reactor
+
+
+def test_client_certificates(authority: Authority) -> None:
+    """A client may show a certificate that the authority has issued."""
+    reactor = asking(authority)
+    assert handshake(reactor, authority.issue("CN=operator")) == "CN=operator"
+    assert handshake(reactor, None) is None
+
+
+def test_wrong_client_certificates(authority: Authority, tmp_path: Path) -> None:
+    """One that it has not issued, or whose time is up, ends the connection."""
+    reactor = asking(authority)
+    other = Authority(tmp_path, "authority-of-others")
+    for wrong in (other.issue("CN=operator"), authority.issue("CN=operator", expired=True)):
+        with pytest.raises(SSLError, match="certificate"):
+            handshake(reactor, wrong)
+
+
+def test_client_certificates_without_tls(authority: Authority) -> None:
+    """Where no TLS is spoken nobody can show a certificate."""
+    anchors = [load_certificate(FILETYPE_PEM, authority.certificate.read_bytes())]
+    for description in ("tcp:9394", "unix:/run/cache.sock", "stdio:"):
+        found = listener(MemoryReactor(), description, anchors)
+        assert refused(found.refuse_if_plain).startswith(f"nobody can show a certificate on {description}: ")
 
 
 def test_tls(tmp_path: Path) -> None:
