@@ -7,7 +7,6 @@ way, the origin answers. Bodies and content types of requests are not looked at:
 from __future__ import annotations
 
 from http import HTTPStatus
-from urllib.parse import quote
 
 from attrs import define
 from klein import Klein
@@ -20,10 +19,10 @@ from werkzeug.exceptions import NotFound
 
 from txglancecache.cache.status import JobKind, JobStatus
 from txglancecache.headers import first
-from txglancecache.image import Image
+from txglancecache.image import Image, is_image_id
 from txglancecache.management.answers import JSON, Problem, answer, nothing
+from txglancecache.management.authenticate import caller_of
 from txglancecache.management.compat_answers import empty, refuse
-from txglancecache.management.compat_paths import Normalized
 from txglancecache.management.compat_versions import with_cache_versions
 from txglancecache.management.forward import Forward
 from txglancecache.management.managed import Catalog, ManagedCache, ManagedJobs
@@ -35,8 +34,6 @@ _log = Logger()
 _ASKED = ("GET", "HEAD")
 _NOT_ACTIVE = "Only images with status active can be targeted for queueing"
 _NO_TARGET = "If provided 'x-image-cache-clear-target' must be 'cache', 'queue' or empty string."
-#: What of a caller's fields says who that is.
-_IDENTITY = frozenset({b"x-auth-token", b"x-service-token"})
 
 
 @define(eq=False)
@@ -228,8 +225,7 @@ class CompatibleAPI:
         return sum(self._jobs.cancel(job.id) for job in jobs)
 
     def _submit(self, request: Request, image_id: str) -> None:
-        identity = [field for field in self._forward.fields(request) if field[0].lower() in _IDENTITY]
-        self._jobs.submit(JobKind.PREFETCH, [image_id], headers=identity or None)
+        self._jobs.submit(JobKind.PREFETCH, [image_id], headers=caller_of(request).headers or None)
 
     async def _identify(self, request: Request, image_id: str) -> Image | Uncacheable | None:
         """What the origin says that an image is; ``None``: that it would tell only somebody with a token.
@@ -237,9 +233,10 @@ class CompatibleAPI:
         :raises UnknownImage: there is no such image.
         :raises Denial: the caller is not to know.
         """
+        if not is_image_id(image_id):
+            raise UnknownImage(image_id)
         fields = self._forward.fields(request)
-        target = f"/v2/images/{quote(image_id, safe='')}"
-        found = await self._catalog.identify(target.encode("ascii"), fields)
+        found = await self._catalog.identify(b"/v2/images/" + image_id.encode("ascii"), fields)
         if not isinstance(found, Denied):
             return found
         match found.answer.head.status:
@@ -253,8 +250,8 @@ class CompatibleAPI:
 def compatible_resource(
     cache: ManagedCache, jobs: ManagedJobs, catalog: Catalog, forward: Forward
 ) -> IResource:
-    """The compatible API, for a site to give the requests that are for it (`compat_paths`)."""
-    return Normalized(CompatibleAPI(cache, jobs, catalog, forward).app.resource())
+    """The compatible API. What is for it, and how, `compat_paths` knows."""
+    return CompatibleAPI(cache, jobs, catalog, forward).app.resource()
 
 
 def _problem(error: BaseException | None) -> Problem:

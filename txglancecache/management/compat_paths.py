@@ -1,17 +1,19 @@
-"""Which requests the compatible API answers; and a resource that gives it those, and another the rest."""
+"""Which requests the compatible API answers.
+
+All that is looked at is the method and ``postpath``, the decoded segments of the path."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource, Resource
-from twisted.web.server import Request
 
 _MINOR = re.compile(rb"v2\.[0-9]{1,3}")
 _CACHE = frozenset({b"cache", b"cached_images", b"queued_images"})
 _LEGACY = frozenset({b"cached_images", b"queued_images"})
-_VERSIONS: tuple[Sequence[bytes], ...] = ([b""], [b"versions"])
+_VERSIONS = ([b""], [b"versions"])
 
 
 def normal(path: Sequence[bytes]) -> list[bytes]:
@@ -20,26 +22,27 @@ def normal(path: Sequence[bytes]) -> list[bytes]:
     return [b"v2" if _MINOR.fullmatch(head) else head, *rest]
 
 
-def is_for_cache(method: bytes, path: Sequence[bytes]) -> bool:
-    """Whether Glance's cache API, or the document that says that it is there, is asked for.
-
-    :param path: the decoded segments.
-    """
+def is_for_cache(request: IRequest) -> bool:
+    """Whether Glance's cache API, or the document that says that it is there, is asked for."""
+    path = list(request.postpath)
     match normal(path):
         case [b"v2", name, *_]:
             return name in _CACHE
         case [b"v1", name, *_]:
             return name in _LEGACY
-    return method in (b"GET", b"HEAD") and list(path) in _VERSIONS
+    return request.method in (b"GET", b"HEAD") and path in _VERSIONS
 
 
-def is_for_glance(method: bytes, path: Sequence[bytes]) -> bool:
+def is_for_glance(request: IRequest) -> bool:
     """Whether something of Glance's is asked for, as opposed to something of this site's own."""
-    return normal(path)[0] in (b"", b"versions", b"v1", b"v2")
+    return normal(request.postpath)[0] in (b"", b"versions", b"v1", b"v2")
 
 
 class Normalized(Resource):
-    """Gives the compatible API paths without minor versions."""
+    """Gives a resource paths without minor versions.
+
+    It belongs in front of what decides who may: to that, too, every ``/v2.N`` is to be ``/v2``.
+    """
 
     isLeaf = True
 
@@ -47,26 +50,7 @@ class Normalized(Resource):
         super().__init__()  # type: ignore[no-untyped-call]  # so it is in Twisted
         self._app = app
 
-    def render(self, request: Request) -> bytes | int:
-        request.postpath = normal(request.postpath or [])
+    def render(self, request: IRequest) -> bytes | int:
+        request.postpath = normal(request.postpath)
         body: bytes | int = self._app.render(request)
-        return body
-
-
-class Beside(Resource):
-    """Gives one resource the requests that are for it, by method and decoded path, and another the rest."""
-
-    isLeaf = True
-
-    def __init__(
-        self, one: IResource, is_for_it: Callable[[bytes, Sequence[bytes]], bool], rest: IResource
-    ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # so it is in Twisted
-        self._one = one
-        self._is_for_it = is_for_it
-        self._rest = rest
-
-    def render(self, request: Request) -> bytes | int:
-        resource = self._one if self._is_for_it(request.method, request.postpath or []) else self._rest
-        body: bytes | int = resource.render(request)
         return body

@@ -16,6 +16,7 @@ from txglancecache.cache.status import EntryStatus, Freed, JobKind, JobState, Jo
 from txglancecache.errors import OriginProtocolError
 from txglancecache.headers import RawHeaders, first
 from txglancecache.management.compat import compatible_resource
+from txglancecache.management.compat_paths import Normalized
 from txglancecache.management.forward import Forward
 from txglancecache.origin.client import Head, OriginURL
 from txglancecache.origin.glance import Glance
@@ -191,7 +192,7 @@ class Site:
         jobs: Any = self.jobs
         forward = Forward(client, pseudonym=b"node1", trusted=lambda address: False)
         stub_treq: Any = StubTreq
-        self.treq = stub_treq(compatible_resource(cache, jobs, Glance(client, Clock()), forward))
+        self.treq = stub_treq(Normalized(compatible_resource(cache, jobs, Glance(client, Clock()), forward)))
 
     def ask(self, method: str, path: str, token: str | None = "secret", **fields: str) -> tuple[Any, bytes]:
         """The response and its body."""
