@@ -31,6 +31,8 @@ _KEPT = 3.0
 _PATIENCE = 5.0
 #: Bytes that are written to see whether it works.
 _WRITTEN = 4096
+#: No list of versions has more bytes.
+_LARGEST = 1 << 20
 
 
 class NotReady(GlanceCacheError):
@@ -110,7 +112,7 @@ def origin_check(client: OriginClient) -> Check:
 
     async def check() -> str:
         response = await client.request(b"GET", b"/versions", fields)
-        response.abandon()
+        await response.collect(_LARGEST)
         said = f"the origin answered {response.head.status}"
         if response.head.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise NotReady(said)

@@ -6,7 +6,15 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
 from txglancecache.management.answers import JSON
-from txglancecache.management.operations import JSON_TYPE, Body, Operation, Parameter, PathParameter, Reply
+from txglancecache.management.operations import (
+    JSON_TYPE,
+    Body,
+    Link,
+    Operation,
+    Parameter,
+    PathParameter,
+    Reply,
+)
 from txglancecache.management.schema import SCHEMAS, ref
 
 _DESCRIPTION = """\
@@ -148,7 +156,14 @@ def _reply(reply: Reply) -> dict[str, JSON]:
     described: dict[str, JSON] = {"description": reply.description}
     if reply.content:
         described["content"] = {kind: {"schema": schema} for kind, schema in reply.content.items()}
+    if reply.link is not None:
+        described["links"] = _links(reply.link)
     return described
+
+
+def _links(link: Link) -> dict[str, JSON]:
+    parameters: dict[str, JSON] = {link.parameter: f"$response.body#{link.place}"}
+    return {name: {"operationId": name, "parameters": parameters} for name in link.operations}
 
 
 def _problem(status: HTTPStatus, text: str) -> dict[str, JSON]:

@@ -51,12 +51,22 @@ class Body:
 
 
 @frozen
+class Link:
+    """Operations that may follow, about what the answer names at ``place``, a JSON pointer into its body."""
+
+    parameter: str
+    place: str
+    operations: Sequence[str]
+
+
+@frozen
 class Reply:
     """One way to answer. ``content`` has the schema of each kind of body, by media type."""
 
     status: HTTPStatus
     description: str
     content: Mapping[str, Schema] = field(factory=dict)
+    link: Link | None = None
 
 
 @frozen
@@ -90,5 +100,5 @@ class Operation:
         return tuple(dict.fromkeys(kind for reply in self.replies for kind in reply.content))
 
 
-def json_reply(status: HTTPStatus, description: str, schema: Schema) -> Reply:
-    return Reply(status, description, {JSON_TYPE: schema})
+def json_reply(status: HTTPStatus, description: str, schema: Schema, link: Link | None = None) -> Reply:
+    return Reply(status, description, {JSON_TYPE: schema}, link)

@@ -10,6 +10,7 @@ from txglancecache.management.listing import SORTS
 from txglancecache.management.operations import (
     JSON_TYPE,
     Body,
+    Link,
     Operation,
     Parameter,
     PathParameter,
@@ -36,6 +37,9 @@ PATH_PARAMETERS: Mapping[str, PathParameter] = {
 
 _LIMIT = Parameter("limit", Integer(1, _PAGE), "The most to list on one page.", default=_PAGE, example=100)
 _SORT = Text(choices=tuple(f"{name}{order}" for name in SORTS for order in ("", ":asc", ":desc")))
+_WITH_IMAGE = ("show_image", "purge_image", "pin_image", "unpin_image", "verify_image")
+_WITH_JOB = ("show_job", "cancel_job")
+_FIRST_JOB = Link("job_id", "/jobs/0/id", _WITH_JOB)
 _NO_IMAGE = {HTTPStatus.NOT_FOUND: "No such image is in this cache."}
 _NO_JOB = {HTTPStatus.NOT_FOUND: "There is no such job."}
 _BODY_PROBLEM = {HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is not JSON, or does not say so."}
@@ -99,7 +103,7 @@ IMAGES = (
         "images",
         "List images",
         "What is in the cache, whole or in part, in pages.",
-        [json_reply(_OK, "A page of images.", ref("Images"))],
+        [json_reply(_OK, "A page of images.", ref("Images"), Link("image_id", "/images/0/id", _WITH_IMAGE))],
         parameters=[
             Parameter(
                 "q", Text(most=255), "A part of the image's id or digest, in any case.", example="71c6"
@@ -174,7 +178,7 @@ JOBS = (
         "jobs",
         "Verify an image again",
         "Has what is on disk hashed anew. An image that turns out to be damaged is put into quarantine.",
-        [json_reply(_ACCEPTED, "The job that does it.", ref("Job"))],
+        [json_reply(_ACCEPTED, "The job that does it.", ref("Job"), Link("job_id", "/id", _WITH_JOB))],
         problems={**_NO_IMAGE, HTTPStatus.CONFLICT: "The image is not complete: there is nothing to verify."},
     ),
     Operation(
@@ -184,7 +188,7 @@ JOBS = (
         "jobs",
         "Verify every image again",
         "Has every complete image hashed anew, one after the other.",
-        [json_reply(_ACCEPTED, "The jobs that do it.", ref("Queued"))],
+        [json_reply(_ACCEPTED, "The jobs that do it.", ref("Queued"), _FIRST_JOB)],
     ),
     Operation(
         "POST",
@@ -196,7 +200,7 @@ JOBS = (
         "the origin is asked first whether its owner may have them, and that token fetches them if the node"
         " has no credentials of its own. An image that is complete is done at once; one that is queued "
         "already is not queued twice.",
-        [json_reply(_ACCEPTED, "The jobs that do it.", ref("Queued"))],
+        [json_reply(_ACCEPTED, "The jobs that do it.", ref("Queued"), _FIRST_JOB)],
         body=Body(
             Object(
                 {
@@ -222,7 +226,7 @@ JOBS = (
         "jobs",
         "List jobs",
         "Prefetches and verifications that wait, are under way, or are over; the newest last, in pages.",
-        [json_reply(_OK, "A page of jobs.", ref("Jobs"))],
+        [json_reply(_OK, "A page of jobs.", ref("Jobs"), _FIRST_JOB)],
         parameters=[
             Parameter("state", Text(choices=tuple(JobState)), "Only jobs in this state."),
             Parameter("kind", Text(choices=tuple(JobKind)), "Only jobs of this kind."),
