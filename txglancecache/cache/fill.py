@@ -181,7 +181,8 @@ class Fill:
         elif self._retry is None and self._sources:
             claims = [Claim(transfer.position, transfer.span.stop) for transfer in self._transfers]
             for start in plan(entry.extents, claims, demands, size=entry.image.size, ranged=self._ranged):
-                self._begin(start)
+                if not self._begin(start):
+                    break
         if self._due:
             # A transfer ended as soon as it was begun: there is more to decide before anything rests.
             return
@@ -231,12 +232,16 @@ class Fill:
             demands.insert(0, (0, size))
         return demands
 
-    def _begin(self, start: Start) -> None:
+    def _begin(self, start: Start) -> bool:
+        """Begin a transfer; ``False`` if the one to split is further than it had told, and past all of it.
+
+        It ends there then, which is soon. Until that nothing can be said of the bytes behind ``start``.
+        """
         first = start.start
         if start.split is not None:
             first = self._transfers[start.split].span.shorten(first)
             if first >= start.stop:
-                return
+                return False
         span = Span(first, start.stop)
         transfer = Transfer(span, self._grew, self._reactor, self._fill_thread, self._settings.silence)
         self._transfers.append(transfer)
@@ -244,6 +249,7 @@ class Fill:
         Deferred.fromCoroutine(self._carry_out(transfer)).addErrback(
             lambda failure: _log.failure("A transfer of {key} failed", failure, key=self._entry.key)
         )
+        return True
 
     async def _carry_out(self, transfer: Transfer) -> None:
         before = self._entry.extents.total

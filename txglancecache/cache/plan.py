@@ -75,9 +75,16 @@ def plan(
         if holder is None:
             starts.append(Start(first, last))
             running.append(Claim(first, last))
-        elif first - running[holder].position > PATIENCE and holder < len(claims):
+        elif first - running[holder].position > PATIENCE:
             last = min(last, running[holder].stop)
-            starts.append(Start(first, last, holder))
+            if holder < len(claims):
+                starts.append(Start(first, last, holder))
+            elif starts[holder - len(claims)].split is None:
+                starts[holder - len(claims)] = Start(running[holder].position, first)
+                starts.append(Start(first, last))
+            else:
+                # Where this one begins is not certain before it has.
+                continue
             running[holder] = Claim(running[holder].position, first)
             running.append(Claim(first, last))
     return starts

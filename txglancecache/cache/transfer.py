@@ -63,6 +63,11 @@ class Span:
     def stop(self) -> int:
         return self._stop
 
+    @property
+    def stopped(self) -> bool:
+        """Whether nobody wants these bytes any more."""
+        return self._stopped
+
     def take(self, position: int, most: int) -> int:
         """How many bytes from ``position`` on may be moved now, at most ``most``; 0 at the end.
 
@@ -156,6 +161,9 @@ class Transfer:
 
     async def _head(self, answer: Coroutine[Any, Any, Response]) -> Response:
         """The response, unless the transfer is given up before it is there."""
+        if self.span.stopped:
+            answer.close()
+            raise TransferStopped
         coming = Deferred.fromCoroutine(answer)
         self._abort = coming.cancel
         try:

@@ -60,7 +60,8 @@ class Index:
         :raises IndexTooNew: a later release wrote it.
         :raises StoreError: no database can be made here.
         """
-        existed = self._path.exists()
+        # An empty file is what a power cut makes of a new one.
+        existed = self._path.exists() and self._path.stat().st_size > 0
         try:
             if existed:
                 try:

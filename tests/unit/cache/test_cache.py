@@ -136,6 +136,31 @@ def test_a_range_ahead_is_fetched_where_it_is(world: World, origin: Origin) -> N
     assert world.steward.status().counters["bytes_from_origin"] == 24 * MIB
 
 
+def test_a_range_ahead_is_still_fetched_where_it_is_after_a_break(world: World) -> None:
+    """Resuming serves all who wait, not the one only who wants the whole."""
+    origin = Origin(os.urandom(24 * MIB))
+    world.read(origin)
+    world.read(origin, 16 * MIB, 16 * MIB + 100)
+    for transmission in origin.sent:
+        transmission.break_off()
+    world.clock.pump([0.1] * 20)
+    assert origin.asked[2:] == [("alice", 0, 16 * MIB), ("alice", 16 * MIB, 17 * MIB)]
+
+
+def test_no_byte_is_asked_for_that_is_being_written(world: World) -> None:
+    """A transfer may be further than it had told when its span is split, for however many ranges."""
+    origin = Origin(os.urandom(24 * MIB))
+    world.read(origin)
+    entry = world.cache.find("image-1")
+    assert entry is not None
+    slot = world.cache.roster.slot_of(entry)
+    assert slot is not None
+    slot.fill._transfers[0].span.take(0, 14 * MIB)
+    ranges = [(at * MIB, at * MIB + 100) for at in (5, 7, 9, 11, 13)]
+    result(world.cache.read(entry, ranges, whole=False, source=origin.source()))
+    assert [start for _, start, _ in origin.asked[1:]] == []
+
+
 def test_a_cold_range_fetches_little_more_than_itself(world: World, origin: Origin) -> None:
     """A range of an image that nobody wanted whole is rounded up, not completed."""
     part = world.read(origin, 2 * MIB + 10, 2 * MIB + 20)
@@ -379,6 +404,20 @@ def test_without_its_index_the_cache_keeps_what_verifies(world: World, origin: O
     assert world.steward.entry("image-2") is None
     assert len(list(world.directory.bodies())) == 1
     assert world.steward.status().bytes_on_disk == len(BODY)
+
+
+def test_an_empty_index_is_a_lost_one(world: World, origin: Origin) -> None:
+    """An index that a power cut left empty costs no whole body."""
+    world.read(origin).close()
+    origin.last.give()
+    result(world.cache.close())
+    for path in world.path.glob("index.sqlite-*"):
+        path.unlink()
+    os.truncate(world.directory.index_path, 0)
+    world = World(world.path)
+    entry = world.steward.entry("image-1")
+    assert entry is not None
+    assert entry.complete
 
 
 def test_a_damaged_index_is_set_aside(world: World, origin: Origin) -> None:

@@ -30,6 +30,12 @@ def test_a_byte_far_ahead_splits_the_running_transfer() -> None:
     assert starts == [Start(PATIENCE + 1, SIZE // 2, split=0)]
 
 
+def test_a_byte_far_ahead_splits_what_is_only_about_to_begin() -> None:
+    """Demands that come together are met together; what is behind the split is left for later."""
+    starts = plan(Extents(), [], [(0, SIZE), (SIZE // 2, SIZE // 2 + 1)], size=SIZE, ranged=True)
+    assert starts == [Start(0, SIZE // 2), Start(SIZE // 2, SIZE // 2 + 1)]
+
+
 def test_without_ranges_there_is_one_transfer_from_the_start() -> None:
     """Whatever is missing, only the whole body can be asked for, and only once at a time."""
     on_disk = Extents.of((0, 100))

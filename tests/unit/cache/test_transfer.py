@@ -249,6 +249,20 @@ async def test_giving_up_does_not_wait_for_the_head(move: Move) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_was_given_up_before_it_began_asks_nobody(move: Move) -> None:
+    """A transfer that nobody wants by the time that its file is open does not go to the origin."""
+    asked = []
+
+    async def script(peer: Peer) -> None:
+        asked.append(await peer.head())
+
+    move.transfer.give_up()
+    with pytest.raises(TransferStopped):
+        await move.run(script)
+    assert asked == []
+
+
+@pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("script", [_sized(BODY), _chunked], ids=["sized", "chunked"])
 async def test_a_disk_that_refuses_is_the_stores_error(
     tmp_path: Path, script: Callable[[Peer], Awaitable[None]]
