@@ -60,6 +60,7 @@ def test_help_of_a_command(shell: Shell, words: tuple[str, ...], capsys: pytest.
         ("show",),
         ("list", "--stat", "complete"),
         ("list", "--limit", "0"),
+        ("list", "--sort", "colour"),
         ("prune", "--to", "10G"),
         ("status", "--timeout", "-1"),
         ("status", "--url", "ftp://node"),

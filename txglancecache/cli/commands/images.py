@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
 from itertools import islice
 
@@ -18,6 +18,7 @@ from txglancecache.sizes import format_size
 
 _COLOURS = {"complete": "green", "filling": "cyan", "partial": "yellow"}
 _STRIP = 60
+_FIELDS = ("id", "size", "bytes_on_disk", "hits", "created", "last_access", "readers", "rate")
 
 
 def path(image_id: str) -> str:
@@ -61,12 +62,19 @@ def _list(context: Context) -> Exit:
     return Exit.OK
 
 
+def _order(text: str) -> str:
+    """What to sort by, for argparse."""
+    if text.removesuffix(":asc").removesuffix(":desc") not in _FIELDS:
+        raise ArgumentTypeError(f"{text!r} is none of {', '.join(_FIELDS)}, with :desc or without")
+    return text
+
+
 def _configure_list(parser: ArgumentParser) -> None:
     parser.add_argument("query", nargs="?", metavar="TEXT", help="only images with this in their ids")
     parser.add_argument("--state", choices=("complete", "partial", "filling"), help="only these")
     parser.add_argument("--pinned", action="store_true", default=None, help="only pinned ones")
     parser.add_argument("--unpinned", action="store_false", dest="pinned", help="only those that are not")
-    parser.add_argument("--sort", metavar="FIELD[:desc]", help="id, size, hits, created, last_access, …")
+    parser.add_argument("--sort", type=_order, metavar="FIELD[:desc]", help=f"by {', '.join(_FIELDS)}")
     parser.add_argument("--limit", type=options.positive, metavar="N", help="no more than so many")
     parser.add_argument("--quiet", "-q", action="store_true", help="ids only, one to a line")
 
