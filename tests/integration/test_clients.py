@@ -167,7 +167,8 @@ class TestQemu:
         moved = []
         for name in ("first", "second"):
             copy = disk.with_name(name)
-            qemu_img("convert", "-f", "qcow2", "-O", "raw", open_proxy.url + qcow2.path, copy)
+            # -m 1: with more reads at once QEMU 7.2 hangs now and then, whatever server it reads from
+            qemu_img("convert", "-m", "1", "-f", "qcow2", "-O", "raw", open_proxy.url + qcow2.path, copy)
             assert digest(copy) == digest(disk)
             moved.append(open_relay.moved(qcow2.path))
         assert 0 < moved[0] <= qcow2.size + 4 * MIB
