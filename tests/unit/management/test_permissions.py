@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from txglancecache.management.permissions import KNOWN, OPEN, UNLISTED, Access, access
 from txglancecache.management.policy import RULES
+from txglancecache.management.routes import OPERATIONS
 
 
 def needed(line: str) -> Access:
@@ -99,3 +100,10 @@ def test_page() -> None:
 def test_anything(method: bytes, segments: list[bytes]) -> None:
     """Whatever is asked for, something is needed for it."""
     assert isinstance(access(method, segments), Access)
+
+
+def test_every_native_operation() -> None:
+    """No operation of the native API is left to the rule for everything."""
+    for operation in OPERATIONS:
+        path = re.sub(r"\{\w+\}", "71c6", operation.path)
+        assert needed(f"{operation.method} {path}") != UNLISTED, operation.name
