@@ -11,15 +11,16 @@ from collections.abc import Sequence
 from html import escape
 from http import HTTPStatus
 
-from twisted.web.server import Request
+from twisted.web.iweb import IRequest
 
 from txglancecache.management.accept import preferred
-from txglancecache.management.answers import Problem
+from txglancecache.management.answers import Problem, answer_problem
+from txglancecache.management.compat_paths import is_for_glance
 
 _HTML, _JSON = "text/html", "application/json"
 
 
-def refuse(request: Request, problem: Problem) -> bytes:
+def refuse(request: IRequest, problem: Problem) -> bytes:
     """Set the head of an error and return its body."""
     for name, value in problem.headers.items():
         request.responseHeaders.setRawHeaders(name, [value])
@@ -32,7 +33,12 @@ def refuse(request: Request, problem: Problem) -> bytes:
     return body
 
 
-def empty(request: Request, status: HTTPStatus = HTTPStatus.OK) -> bytes:
+def refuse_in_kind(request: IRequest, problem: Problem) -> bytes:
+    """As `refuse` where something of Glance's is asked for; as this site's own API does elsewhere."""
+    return refuse(request, problem) if is_for_glance(request) else answer_problem(request, problem)
+
+
+def empty(request: IRequest, status: HTTPStatus = HTTPStatus.OK) -> bytes:
     """Set the head of an answer that says no more than its status."""
     _set_head(request, status, 0)
     return b""
@@ -55,7 +61,7 @@ def page(accept: Sequence[str], status: HTTPStatus, message: str) -> tuple[str, 
             return "text/plain; charset=UTF-8", f"{title}\n\n{message}\n"
 
 
-def _set_head(request: Request, status: HTTPStatus, length: int) -> None:
+def _set_head(request: IRequest, status: HTTPStatus, length: int) -> None:
     request.setResponseCode(status.value, status.phrase.encode("ascii"))
     # What is said here is true now and for nobody's cache to keep.
     request.responseHeaders.setRawHeaders("Cache-Control", ["no-store"])

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
+from typing import Any
 
 import pytest
+from treq.testing import StubTreq
+from twisted.web.resource import Resource
+from twisted.web.server import Request
 
-from txglancecache.management.compat_answers import page
+from txglancecache.management.answers import Problem
+from txglancecache.management.compat_answers import page, refuse_in_kind
 
 
 @pytest.mark.parametrize(
@@ -45,3 +50,26 @@ def test_json() -> None:
     """Message, code and title."""
     _, text = page(["application/json"], HTTPStatus.BAD_REQUEST, "No.")
     assert json.loads(text) == {"message": "No.", "code": "400 Bad Request", "title": "Bad Request"}
+
+
+class Refusing(Resource):
+    isLeaf = True
+
+    def render(self, request: Request) -> bytes:
+        return refuse_in_kind(request, Problem(HTTPStatus.FORBIDDEN, "No.", {"X-Why": "because"}))
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"), [("/v2/cache", "text/html; charset=UTF-8"), ("/cache/images", "application/json")]
+)
+def test_in_kind(path: str, kind: str) -> None:
+    """Whoever refuses a request does so in the words of the API that it is for."""
+    stub_treq: Any = StubTreq
+    site = stub_treq(Refusing())  # type: ignore[no-untyped-call]  # so it is in Twisted
+    asked = site.get("http://localhost" + path, headers={"Accept": "*/*"})
+    results: list[Any] = []
+    asked.addCallback(results.append)
+    (response,) = results
+    assert response.code == 403
+    assert response.headers.getRawHeaders("Content-Type") == [kind]
+    assert response.headers.getRawHeaders("X-Why") == ["because"]
