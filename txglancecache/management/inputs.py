@@ -1,4 +1,4 @@
-"""What a request says: its query, its body, and who it says it is; each checked before anybody acts on it."""
+"""What a request says, in its query and its body; checked before anybody acts on it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from urllib.parse import parse_qsl
 
 from twisted.web.iweb import IRequest
 
-from txglancecache.headers import RawHeaders
 from txglancecache.management.operations import JSON_TYPE, Body, Parameter
 from txglancecache.management.problems import BadRequest, TooLarge, UnsupportedMedia
 from txglancecache.management.shapes import Wrong, refuse_unknown, shown
@@ -18,8 +17,6 @@ from txglancecache.management.shapes import Wrong, refuse_unknown, shown
 MAX_BODY = 64 << 10
 _MAX_DEPTH = 16
 _MAX_PARAMETERS = 1000
-#: The fields by which the origin knows a client.
-_IDENTITY = (b"X-Auth-Token", b"X-Service-Token")
 
 
 def query(request: IRequest, parameters: Sequence[Parameter]) -> dict[str, Any]:
@@ -54,14 +51,6 @@ def body(request: IRequest, expected: Body) -> dict[str, Any]:
     value = _decoded(raw)
     members: dict[str, Any] = _checked("the body", lambda: expected.shape.read(value))
     return members
-
-
-def identity(request: IRequest) -> RawHeaders | None:
-    """The fields by which the origin knows this client; None if it did not send its token."""
-    fields = request.requestHeaders
-    if not fields.hasHeader(b"X-Auth-Token"):
-        return None
-    return [(name, value) for name in _IDENTITY for value in fields.getRawHeaders(name, [])]
 
 
 def _given(text: bytes) -> dict[str, list[str]]:

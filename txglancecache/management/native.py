@@ -23,6 +23,7 @@ from txglancecache.cache.status import JobKind, JobState, JobStatus
 from txglancecache.management import inputs
 from txglancecache.management.accept import preferred
 from txglancecache.management.answers import JSON, answer, answer_problem, nothing, raw
+from txglancecache.management.authenticate import caller_of
 from txglancecache.management.health import Doctor
 from txglancecache.management.listing import Batches, Listing, MarkerGone, page_of_images, page_of_jobs
 from txglancecache.management.managed import ManagedCache, ManagedJobs, NodeFacts
@@ -221,7 +222,7 @@ class NativeAPI:
         return _queued(request, self._jobs.submit(JobKind.VERIFY, complete))
 
     async def prefetch_images(self, request: IRequest, images: Sequence[str], priority: int) -> bytes:
-        identity = inputs.identity(request)
+        identity = caller_of(request).headers or None
         if identity is not None:
             await self._permission.check(images, identity)
         jobs = self._jobs.submit(JobKind.PREFETCH, images, priority=priority, headers=identity)
