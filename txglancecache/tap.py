@@ -100,7 +100,11 @@ def makeService(options: Options) -> IService:
     return node
 
 
-def _listeners(settings: Settings, reactor: Any) -> tuple[Listener, Listener]:
+def listeners(settings: Settings, reactor: Any) -> tuple[Listener, Listener]:
+    """Where the two sites listen.
+
+    :raises ConfigurationError: there is no way to, or the management site's callers would not be known.
+    """
     data = listener(reactor, settings.listen)
     match settings.manage_auth:
         case "certificate":
@@ -241,7 +245,7 @@ def compose(settings: Settings, reactor: Any, owner: Callable[[], AbstractContex
     :param owner: within this is made what has to belong to whom the process is going to become.
     :raises GlanceCacheError: in one line, when it could not begin.
     """
-    data, manage = _listeners(settings, reactor)
+    data, manage = listeners(settings, reactor)
     registry = CollectorRegistry()
     process_metrics(registry)
     client = _client(settings, reactor, OriginMetrics(registry))

@@ -32,6 +32,7 @@ from txglancecache.management.throttle import Throttle
 
 _log = Logger()
 
+_SAFE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 _HTML, _JSON = "text/html", "application/json"
 #: Seconds after which it is worth asking again, when who is asking could not be found out.
 _TRY_AGAIN = 5
@@ -126,8 +127,12 @@ class Gate(Resource):
 
     def _admit(self, request: IRequest, caller: Caller, needed: Access) -> None:
         if needed.rule is not None and not self._policy.allows(needed.rule, caller):
-            _log.info("{caller} may not {rule}", caller=caller.name, rule=needed.rule)
+            _log.info("{caller!r} may not {rule}", caller=caller.name, rule=needed.rule)
             raise _Refused(Problem(HTTPStatus.FORBIDDEN, f"the policy's rule {needed.rule} says no"))
+        if request.method not in _SAFE_METHODS:
+            # The site's log of requests has no names.
+            method, path = request.method.decode("ascii", "replace"), request.path
+            _log.info("{caller!r} may {method} {path}", caller=caller.name, method=method, path=path)
         introduce(request, caller)
 
 

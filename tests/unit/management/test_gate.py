@@ -9,7 +9,7 @@ import pytest
 from attrs import define, field
 from treq.testing import StubTreq
 from twisted.internet.defer import Deferred
-from twisted.logger import capturedLogs
+from twisted.logger import capturedLogs, formatEvent
 from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
 
@@ -114,6 +114,16 @@ def test_through() -> None:
     for caller in world.behind.callers:
         assert isinstance(caller, KeystoneUser)
         assert (caller.name, caller.headers) == ("admin of demo", ((b"X-Auth-Token", ADMIN),))
+
+
+def test_who_did_it() -> None:
+    """The log has who changes something, and not who looks at it."""
+    world = World()
+    with capturedLogs() as events:
+        world.ask("GET /cache", ADMIN)
+        world.ask("DELETE /cache/images/71c6?x=1", ADMIN)
+    (event,) = [event for event in events if "caller" in event]
+    assert formatEvent(event) == "'admin of demo' may DELETE b'/cache/images/71c6'"
 
 
 def test_head() -> None:
