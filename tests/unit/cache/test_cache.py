@@ -406,6 +406,22 @@ def test_without_its_index_the_cache_keeps_what_verifies(world: World, origin: O
     assert world.steward.status().bytes_on_disk == len(BODY)
 
 
+def test_what_is_recovered_is_synced_before_it_is_recorded(
+    world: World, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A body that the last process left in memory only is on disk before the new index speaks of it."""
+    world.read(origin).close()
+    origin.last.give()
+    result(world.cache.close())
+    world.directory.index_path.unlink()
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", lambda fd: synced.append(os.fstat(fd).st_ino))
+    world = World(world.path)
+    (path,) = world.path.glob("bodies/*/*")
+    assert synced == [path.stat().st_ino]
+    assert len(list(world.steward.entries())) == 1
+
+
 def test_an_empty_index_is_a_lost_one(world: World, origin: Origin) -> None:
     """An index that a power cut left empty costs no whole body."""
     world.read(origin).close()
