@@ -139,6 +139,11 @@ class Cache:
             hash=self._threads.hash,
         )
         self.quarantine.load()
+        if found.forgotten:
+            _log.warn(
+                "Forgot {count} entries of another origin, or without a usable file",
+                count=len(found.forgotten),
+            )
         _log.info(
             "{entries} entries, {size} on disk, {orphans} files without an entry in {path}",
             entries=len(self.roster),
@@ -237,9 +242,10 @@ class Cache:
 
     def touch(self, entry: Entry, *, hit: bool) -> None:
         """The entry was asked for; ``hit``: and everything that was wanted was there."""
+        again = entry.last_access > 0
         entry.hits += hit
         entry.last_access = self._wall()
-        self.roster.touch(entry)
+        self.roster.touch(entry, again=again)
 
     def release(self, entry: Entry) -> None:
         """The rest of the body is not wanted for its own sake any more: a fill nobody reads may stop."""

@@ -98,12 +98,14 @@ class Roster:
         slot.fill.update()
         return True
 
-    def touch(self, entry: Entry) -> None:
-        """The entry was asked for."""
-        if not entry.dropped:
+    def touch(self, entry: Entry, *, again: bool) -> None:
+        """The entry was asked for; ``again``: not for the first time."""
+        if entry.dropped:
+            return
+        if again:
             self._policy.hit(entry.key)
-            if entry.durable:
-                self._index.put(entry.record())
+        if entry.durable:
+            self._index.put(entry.record())
 
     def resize(self, entry: Entry) -> None:
         """The entry takes as much room as it is charged for now."""

@@ -60,6 +60,10 @@ class NotCacheable:
     reason: bytes
 
 
+class NotShown:
+    """The origin does not show the image to this client; it is to answer for itself."""
+
+
 class JustChanged:
     """The origin's image has just turned out to be another: look again."""
 
@@ -77,7 +81,7 @@ class Clearance:
     _clock: IReactorTime
     _revalidate_after: float
 
-    async def settle(self, asked: Asked) -> Cleared | Denied | NotCacheable | JustChanged:
+    async def settle(self, asked: Asked) -> Cleared | Denied | NotShown | NotCacheable | JustChanged:
         """Ask the origin what has to be asked.
 
         :raises OriginError: it cannot be asked.
@@ -85,8 +89,8 @@ class Clearance:
         if not is_image_id(asked.image_id) or not asked.plain or asked.header(b"content-range"):
             return NotCacheable(b"not-understood")
         entry = self._cache.find(asked.image_id)
-        image: Image | NotCacheable = entry.image if entry else await self._identify(asked)
-        if isinstance(image, NotCacheable):
+        image: Image | NotShown | NotCacheable = entry.image if entry else await self._identify(asked)
+        if not isinstance(image, Image):
             return image
         verdict = await self._authorizer.check(asked.image_id, asked.target, asked.headers, image.size)
         if isinstance(verdict, Denied):
@@ -101,7 +105,7 @@ class Clearance:
         now = self._clock.seconds()
         if entry is not None and now - entry.identified > self._revalidate_after:
             image = await self._identify(asked)
-            if isinstance(image, NotCacheable):
+            if not isinstance(image, Image):
                 return image
             if not image.same_body(entry.image):
                 self._cache.outdated(entry)
@@ -123,11 +127,14 @@ class Clearance:
             return current is not entry
         return entry is not None or not current.image.same_body(image)
 
-    async def _identify(self, asked: Asked) -> Image | NotCacheable:
+    async def _identify(self, asked: Asked) -> Image | NotShown | NotCacheable:
         image = await self._glance.identify(asked.metadata_target, asked.headers)
         if isinstance(image, Uncacheable):
             return NotCacheable(image.value.replace(" ", "-").encode())
-        if isinstance(image, Denied) or image.image_id != asked.image_id:
+        if isinstance(image, Denied):
+            self._cache.counters.denied += 1
+            return NotShown()
+        if image.image_id != asked.image_id:
             return NotCacheable(b"not-described")
         return image
 

@@ -22,7 +22,7 @@ from txglancecache.headers import cache_status
 from txglancecache.image import Image
 from txglancecache.origin.client import OriginClient
 from txglancecache.origin.glance import Denied, ImageSource
-from txglancecache.proxy.clearance import Asked, Clearance, Cleared, JustChanged, NotCacheable
+from txglancecache.proxy.clearance import Asked, Clearance, Cleared, JustChanged, NotCacheable, NotShown
 from txglancecache.proxy.observer import DownloadObserver, Unobserved
 from txglancecache.proxy.passthrough import PassThrough
 from txglancecache.proxy.site import DataRequest
@@ -74,6 +74,9 @@ class Images:
             settled = await self._clearance.settle(asked)
             if isinstance(settled, JustChanged):
                 continue
+            if isinstance(settled, NotShown):
+                await self._pass_through.relay(request, cache_status=self._denied())
+                return
             if isinstance(settled, NotCacheable):
                 reason = settled.reason
                 break
@@ -98,12 +101,13 @@ class Images:
 
     def _refuse(self, request: DataRequest, denied: Denied) -> None:
         """Pass the origin's denial on as it is."""
-        head = denied.answer.head
-        self._pass_through.begin(
-            request, head, cache_status=cache_status(self._name, fwd=b"miss", fwd_status=head.status)
-        )
+        self._pass_through.begin(request, denied.answer.head, cache_status=self._denied())
         request.setHeader(b"content-length", b"%d" % len(denied.answer.body))
         request.write(denied.answer.body)
+
+    def _denied(self) -> bytes:
+        """The same whether or not the image is cached: that is nobody's business who may not have it."""
+        return cache_status(self._name, fwd=b"miss")
 
     async def _answer(self, request: DataRequest, asked: Asked, cleared: Cleared) -> None:
         """Settle conditions and range, and send what they leave."""

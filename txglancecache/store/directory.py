@@ -119,7 +119,9 @@ class Directory:
         ``label`` goes into an extended attribute, where the file system has them.
         """
         path = self.body_path(name)
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+        if not path.parent.exists():
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            _sync_directory(self.bodies_path)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             os.ftruncate(fd, size)

@@ -63,6 +63,8 @@ async def test_a_client_without_permission_gets_the_origins_answer(rig: Rig) -> 
     hot = await rig.get("one", token="mallory")
     part = await rig.get("one", token="mallory", range="bytes=0-9")
     assert [(got.status, got.body) for got in (cold, hot, part)] == [(404, b"no such image")] * 3
+    assert {got.headers["cache-status"] for got in (cold, hot, part)} == {"node; fwd=miss"}
+    assert rig.steward.status().counters["denied"] == 3
     assert (await rig.get("one")).headers["cache-status"] == "node; hit"
 
 

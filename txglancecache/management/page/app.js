@@ -117,7 +117,7 @@ function strip(element, extents, size, label) {
 
 function chart(svg, values, label, top = Math.max(...values, 1e-9)) {
   const points = values.map((value, n) =>
-    `${((240 * n) / Math.max(1, HISTORY - 1)).toFixed(1)},${(58 - (54 * Math.min(value, top)) / top).toFixed(1)}`);
+    `${((240 * n) / Math.max(1, values.length - 1)).toFixed(1)},${(58 - (54 * Math.min(value, top)) / top).toFixed(1)}`);
   const make = (name, list) => {
     const shape = document.createElementNS("http://www.w3.org/2000/svg", name);
     shape.setAttribute("points", list.join(" "));
@@ -225,6 +225,21 @@ function drawImage(row, image) {
   pin.setAttribute("aria-label", `${pin.textContent} image ${image.id}`);
   row.querySelector('[data-do="verify"]').disabled = !image.complete;
   row.querySelector('[data-do="fetch"]').disabled = image.complete || image.filling;
+}
+
+// What is there of images that are not whole: asked for once, and again when there is more of it.
+async function drawStrips() {
+  const due = [...$("image-rows").children].filter((row) => {
+    const image = known.get(row.dataset.id);
+    return image && !image.complete && row.querySelector(".strip").dataset.drawn !== `${image.bytes_on_disk}`;
+  }).slice(0, 10);
+  await Promise.all(due.map(async (row) => {
+    const image = await ask(`/cache/images/${encodeURIComponent(row.dataset.id)}`).catch(() => null);
+    if (!image) return;
+    const bar = row.querySelector(".strip");
+    bar.dataset.drawn = `${image.bytes_on_disk}`;
+    strip(bar, image.extents, image.size, `${percent(image.bytes_on_disk, image.size)} on disk`);
+  }));
 }
 
 async function drawFills() {
@@ -457,7 +472,7 @@ async function refresh() {
     drawNode(node, ready);
     drawImages(images);
     drawJobs(jobs);
-    await drawFills();
+    await Promise.all([drawFills(), drawStrips()]);
     if ($("notice").dataset.lost) { delete $("notice").dataset.lost; say(""); }
   } catch (error) {
     if (mine !== turn) return;
