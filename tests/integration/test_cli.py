@@ -222,8 +222,9 @@ def test_what_glance_does_not_give(alice: Shell, nobody: Shell, cloud: Cloud) ->
     assert {failure["id"] for failure in answer["failed"]} == {UNKNOWN, queued, others.id}
     assert alice.run("prefetch", UNKNOWN).returncode == 3
     assert alice.run("prefetch", queued).returncode == 1
-    done = nobody.run("prefetch", cloud.images.create(BODY).id)
-    assert (done.returncode, done.stdout) == (5, ""), done
+    done = nobody.run("prefetch", cloud.images.create(BODY).id, "--wait")
+    assert done.returncode == 1, done
+    assert "failed: the origin answered 401" in done.stderr
 
 
 def test_quarantine(alice: Shell, cloud: Cloud, node: Proxy) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import Any
@@ -126,10 +127,10 @@ class NodeClient:
         try:
             connection.request(method, self.address.prefix + target, content, {**always, **headers})
             return connection.getresponse()
-        except ValueError as error:  # a token or a path that no header can have
-            raise UsageError(f"cannot send this: {error}") from None
         except (OSError, http.client.HTTPException) as error:
             raise self._unreachable(error) from None
+        except ValueError as error:  # a token or a path that no header can have; an OSError may be one too
+            raise UsageError(f"cannot send this: {error}") from None
 
     def _read(self, response: http.client.HTTPResponse) -> bytes:
         try:
@@ -150,6 +151,8 @@ class NodeClient:
     def _unreachable(self, error: Exception) -> Unreachable:
         if isinstance(error, TimeoutError):
             return Unreachable(f"{self.address} does not answer in time")
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return Unreachable(f"cannot trust {self.address}: {error.verify_message} (see --cacert)")
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return Unreachable(f"cannot reach {self.address}: {reason}")
 

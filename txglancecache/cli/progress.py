@@ -37,7 +37,7 @@ def job_line(job: Job, width: int, *, unicode: bool) -> str:
 
 def _running(job: Job, width: int, *, unicode: bool) -> str:
     if job.size is None:
-        return f"running  {format_size(job.done)}"
+        return f"running  {format_size(job.done)}" if job.done else "running"
     figures = [
         f"{percent(job.done, job.size):>5}",
         f"{format_size(job.done):>10} of {format_size(job.size)}",

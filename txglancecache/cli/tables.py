@@ -14,7 +14,7 @@ Paint = Callable[[str, str], str]
 """Puts a colour, by its name, on a text."""
 _GAP = "  "
 _ELLIPSIS = "…"
-_LEAST = 12  # characters that the last column keeps where it is cut
+_LEAST = 20  # characters that the last column keeps where it is cut
 
 
 @frozen
@@ -60,7 +60,9 @@ def _needed(column: Column[T], cells: Sequence[str]) -> int:
 
 
 def _width(shown: Sequence[tuple[Column[T], Sequence[str]]]) -> int:
-    return sum(_needed(column, cells) for column, cells in shown) + len(_GAP) * (len(shown) - 1)
+    """How wide it has to be, with the last column cut."""
+    *widths, last = (_needed(column, cells) for column, cells in shown)
+    return sum(widths) + min(last, _LEAST) + len(_GAP) * (len(shown) - 1)
 
 
 def _fit(text: str, size: int, right: bool) -> str:

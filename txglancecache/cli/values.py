@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import field, frozen
+from attrs import frozen
 
 FINISHED = frozenset({"done", "failed", "cancelled"})
 
@@ -84,8 +84,6 @@ class Job:
     rate: float
     eta: float | None
     error: str | None
-    attempts: int
-    created: float | None
     started: float | None
     finished: float | None
     next_try: float | None
@@ -103,8 +101,6 @@ class Job:
             rate=value.get("rate") or 0.0,
             eta=value.get("eta"),
             error=value.get("error"),
-            attempts=value.get("attempts", 0),
-            created=value.get("created"),
             started=value.get("started"),
             finished=value.get("finished"),
             next_try=value.get("next_try"),
@@ -195,7 +191,6 @@ class Node:
     counters: Mapping[str, int]
     queued: int
     running: int
-    events: tuple[Event, ...] = field(default=())
 
     @classmethod
     def of(cls, value: Mapping[str, Any]) -> Node:
@@ -211,5 +206,4 @@ class Node:
             counters=value["counters"],
             queued=jobs.get("queued", 0),
             running=jobs.get("running", 0),
-            events=tuple(map(Event.of, value.get("events", ()))),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import socketserver
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -315,17 +316,25 @@ class _TCP(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Whoever does not trust this node leaves early."""
+
 
 class _Unix(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
 
 
 @contextmanager
-def running(node: FakeNode, path: Path | None = None) -> Iterator[FakeNode]:
-    """Serve it, on a port of loopback or on a unix socket."""
+def running(
+    node: FakeNode, path: Path | None = None, tls: ssl.SSLContext | None = None
+) -> Iterator[FakeNode]:
+    """Serve it, on a port of loopback, with or without TLS, or on a unix socket."""
     handler = type("Handler", (_Handler,), {"node": node})
     server = _TCP((LOOPBACK, 0), handler) if path is None else _Unix(str(path), handler)
-    node.url = f"http://{LOOPBACK}:{server.server_address[1]}" if path is None else f"unix:{path}"
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    scheme = "http" if tls is None else "https"
+    node.url = f"{scheme}://{LOOPBACK}:{server.server_address[1]}" if path is None else f"unix:{path}"
     thread = threading.Thread(target=lambda: server.serve_forever(0.01))
     thread.start()
     try:

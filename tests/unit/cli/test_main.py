@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+import ssl
 from pathlib import Path
 
 import pytest
 
+from tests.unit.certificates import write_certificate
 from tests.unit.cli.conftest import Shell
 from tests.unit.cli.node import A, FakeNode, image, running
 from txglancecache.cli.arguments import COMMANDS, parser
@@ -99,6 +101,27 @@ def test_unix_socket(tmp_path: Path) -> None:
     with running(FakeNode(images={A: image(A)}), tmp_path / "socket") as node:
         assert Shell(node).ok("list", "-q") == f"{A}\n"
         assert node.headers[0]["Host"] == "localhost"
+
+
+def test_tls(tmp_path: Path) -> None:
+    """A node with TLS is trusted by its certificate, or blindly, and may ask for one."""
+    pem, other = write_certificate(tmp_path / "node.pem"), write_certificate(tmp_path / "other.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    context.load_verify_locations(pem)
+    context.verify_mode = ssl.CERT_REQUIRED
+    with running(FakeNode(), tls=context) as node:
+        shell = Shell(node)
+        mine = ["--cert", str(pem)]
+        shell.ok("clean", "--cacert", str(pem), *mine)
+        shell.ok("clean", "--insecure", *mine)
+        shell.environ |= {"TXGLANCECACHE_CACERT": str(pem), "TXGLANCECACHE_CERT": str(pem)}
+        shell.ok("clean")
+        done = shell.run("clean", "--cacert", str(other))
+        assert done.code == 4
+        assert done.err.startswith(f"txglancecache: cannot trust {node.url}: ")
+        assert done.err.count("\n") == 1
+        assert shell.run("clean", "--cert", str(other)).code == 4
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError, _MutuallyExclusiveGroup
+from argparse import ArgumentParser, ArgumentTypeError
 
 from txglancecache.sizes import parse_size
 
@@ -39,7 +39,3 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ArgumentTypeError(f"{text!r} is not a number above 0")
     return int(text)
-
-
-def none(parser: ArgumentParser | _MutuallyExclusiveGroup) -> None:
-    """No arguments."""
