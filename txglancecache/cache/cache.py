@@ -322,6 +322,12 @@ class Cache:
 
     # -- inside ----------------------------------------------------------------------------------
 
+    def _reader_left(self, entry: Entry, fill: Fill) -> None:
+        fill.update()
+        if not entry.extents and entry.idle and not entry.dropped:
+            # Nothing came of it: an entry without a byte is of use to nobody.
+            self.drop(entry, "nothing came")
+
     def _evicted(self, entry: Entry) -> None:
         self.events.note("evicted", entry.image.image_id, format_size(entry.account.charged.total))
 
@@ -373,7 +379,7 @@ class Cache:
             self._threads.hash,
             self.counters,
         )
-        entry.on_leave = fill.update
+        entry.on_leave = partial(self._reader_left, entry, fill)
         recorder = Recorder(
             entry, self._index, self._reactor, self._threads.disk, partial(self.disk_failed, entry)
         )

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Sequence
 from attrs import asdict, define, field, frozen
 
 from txglancecache.cache.room import Account, Room
-from txglancecache.cache.verify import verify_file
-from txglancecache.errors import StoreError
+from txglancecache.cache.verify import Verifier
+from txglancecache.errors import DigestMismatch, StoreError
 from txglancecache.extents import Extents
 from txglancecache.image import Image
 from txglancecache.store.directory import BodyFile, Directory
 from txglancecache.store.schema import Record
-from txglancecache.waiting import InThread
+from txglancecache.waiting import InThread, Signal
 
 
 @frozen
@@ -69,6 +69,7 @@ class Orphans:
     _account: Account = field(init=False)
     _seen: int = field(default=0, init=False)
     _stopped: bool = field(default=False, init=False)
+    _verifier: Verifier | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._account = self._charge(self._files)
@@ -79,8 +80,10 @@ class Orphans:
         return frozenset(file.name for file in self._files[self._seen :])
 
     def stop(self) -> None:
-        """Have `see_to` end after the file that it is at."""
+        """Have `see_to` end soon."""
         self._stopped = True
+        if self._verifier is not None:
+            self._verifier.stop()
 
     async def see_to(self, adopt: Callable[[str, Image], bool]) -> None:
         """Remove each, unless it is whole and ``adopt`` takes it."""
@@ -90,12 +93,32 @@ class Orphans:
             image = None
             if self._rebuilding:
                 image = await self._disk(_identify, self._directory, file.name, self._origin)
-            whole = image is not None and await self._hash(_check, self._directory, file.name, image)
+            whole = image is not None and await self._is_whole(file.name, image)
+            if self._stopped:
+                return
             self._account.close()
             self._account = self._charge(self._files[self._seen + 1 :])
             if image is None or not whole or not adopt(file.name, image):
                 await self._disk(self._directory.remove_body, file.name)
             self._seen += 1
+
+    async def _is_whole(self, name: str, image: Image) -> bool:
+        """Whether the file has the image's digest. Turns of hashing, so that others have theirs."""
+        try:
+            fd = await self._disk(self._directory.open_body, name, image.size)
+        except StoreError:
+            return False
+        self._verifier = Verifier(image, lambda: image.size, Signal(), self._hash)
+        try:
+            whole = await self._verifier.run(fd)
+            if whole:
+                await self._disk(os.fdatasync, fd)
+        except (StoreError, DigestMismatch, OSError):
+            return False
+        finally:
+            self._verifier = None
+            await self._disk(os.close, fd)
+        return whole
 
     def _charge(self, files: Sequence[BodyFile]) -> Account:
         return self._room.account(Extents.of((0, sum(file.allocated for file in files))))
@@ -119,19 +142,3 @@ def _read_label(text: bytes | None) -> tuple[str, Image] | None:
         return values.pop("origin"), Image(**values)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
-
-
-def _check(directory: Directory, name: str, image: Image) -> bool:
-    """Whether the file is the whole image; blocks for as long as hashing it takes."""
-    try:
-        fd = directory.open_body(name, image.size)
-    except StoreError:
-        return False
-    try:
-        # What was killed may have left bytes that are in memory only, and a row is about to vouch for them.
-        os.fdatasync(fd)
-        return verify_file(image, fd)
-    except (OSError, StoreError):
-        return False
-    finally:
-        os.close(fd)

@@ -13,7 +13,7 @@ from txglancecache.cache.events import EventLog
 from txglancecache.cache.roster import Slot
 from txglancecache.cache.status import CacheStatus, EntryStatus, Freed, QuarantineFile, ReaderStatus
 from txglancecache.cache.verify import Verifier
-from txglancecache.errors import DigestMismatch
+from txglancecache.errors import DigestMismatch, StoreError
 from txglancecache.store.directory import Directory
 from txglancecache.store.index import Index
 from txglancecache.waiting import InThread, Outcome, Signal
@@ -127,7 +127,7 @@ class Steward:
         """Hash a complete body again; may be cancelled.
 
         :raises DigestMismatch: it is not right any more; it has been quarantined, its readers aborted.
-        :raises StoreError: the file cannot be read.
+        :raises StoreError: the file cannot be read; the entry has been dropped.
         """
         entry.body.retain()
         try:
@@ -142,6 +142,10 @@ class Steward:
         except DigestMismatch as error:
             entry.abort(error)
             self._cache.fill_mismatch(entry, error)
+            raise
+        except StoreError as error:
+            entry.abort(error)
+            self._cache.disk_failed(entry, error)
             raise
         finally:
             entry.body.release()

@@ -62,16 +62,6 @@ class Verifier:
         return True
 
 
-def verify_file(image: Image, fd: int) -> bool:
-    """Whether the whole file has the image's digest; blocks.
-
-    :raises StoreError: the file cannot be read, or is too short.
-    """
-    digest = hashlib.new(image.algorithm, usedforsecurity=False)
-    _hash(digest, fd, 0, image.size)
-    return digest.hexdigest() == image.digest
-
-
 def _hash(digest: hashlib._Hash, fd: int, position: int, stop: int) -> None:
     buffer = memoryview(bytearray(min(_BUFFER, stop - position)))
     while position < stop:

@@ -18,7 +18,7 @@ from txglancecache.conditions import Conditions, Verdict
 from txglancecache.delivery.delivery import Delivery
 from txglancecache.errors import ClientGone, EntryDropped, FillFailed, ImageChanged, StoreError
 from txglancecache.extents import Extents
-from txglancecache.headers import cache_status
+from txglancecache.headers import cache_status, without
 from txglancecache.image import Image
 from txglancecache.origin.client import OriginClient
 from txglancecache.origin.glance import Denied, ImageSource
@@ -95,9 +95,17 @@ class Images:
                 reason = b"no-room" if isinstance(error, StoreError) else b"fill-failed"
                 break
         self._cache.counters.bypassed += 1
-        await self._pass_through.relay(
-            request, cache_status=cache_status(self._name, fwd=b"bypass", detail=reason)
-        )
+        await self._bypass(request, asked, cache_status(self._name, fwd=b"bypass", detail=reason))
+
+    async def _bypass(self, request: DataRequest, asked: Asked, how: bytes) -> None:
+        """Have the origin answer; the whole body where it cannot send the part that was asked for."""
+        response = await self._client.request(request.method, asked.target, asked.headers)
+        if response.head.status == 400 and asked.header(b"range") is not None:
+            response.abandon()
+            response = await self._client.request(
+                request.method, asked.target, without(asked.headers, b"range", b"if-range")
+            )
+        await self._pass_through.answer(request, response, cache_status=how)
 
     def _refuse(self, request: DataRequest, denied: Denied) -> None:
         """Pass the origin's denial on as it is."""

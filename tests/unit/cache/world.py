@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
+from twisted.logger import globalLogBeginner
 from twisted.python.failure import Failure
 
 from txglancecache.cache.cache import Cache, CacheSettings, Threads
@@ -26,6 +28,12 @@ from txglancecache.store.index import Index
 ORIGIN = "http://glance:9292"
 
 _GRAVES: list[object] = []
+
+
+@atexit.register
+def _let_them_rest() -> None:
+    """The interpreter's end wakes what waits in dead worlds; nobody needs to hear of that."""
+    globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)
 
 
 @define(eq=False)

@@ -229,6 +229,10 @@ async def test_what_does_not_fit_is_passed_through(tmp_path: Path) -> None:
         got = await rig.get("one")
         assert (got.body, got.headers["cache-status"]) == (BODY, "node; fwd=bypass; detail=no-room")
         assert rig.steward.status().reserved == 0
+        assert list(rig.steward.entries()) == []
+        rig.store("one", BODY, ranged=False)
+        part = await rig.get("one", range="bytes=0-2000000")
+        assert (part.status, part.body) == (200, BODY)
     finally:
         await rig.stop()
 
