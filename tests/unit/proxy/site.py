@@ -29,6 +29,7 @@ from txglancecache.proxy.app import DataApp
 from txglancecache.proxy.authorization import Authorizer
 from txglancecache.proxy.clearance import Clearance
 from txglancecache.proxy.images import Images
+from txglancecache.proxy.observer import DownloadObserver, Unobserved
 from txglancecache.proxy.passthrough import PassThrough
 from txglancecache.proxy.site import data_site
 from txglancecache.store.directory import Directory
@@ -141,6 +142,7 @@ class Rig:
     revalidate_after: float = 300.0
     max_size: int = 1 << 30
     origin: Origin = field(factory=Origin)
+    observer: DownloadObserver = field(factory=Unobserved)
     cache: Cache = field(init=False)
     index: Index = field(init=False)
     steward: Steward = field(init=False)
@@ -175,7 +177,9 @@ class Rig:
         authorizer = Authorizer(glance, reactor, self.ttl)
         clearance = Clearance(self.cache, glance, authorizer, reactor, self.revalidate_after)
         delivery = Delivery(reactor, disk, 10)
-        images = Images(self.cache, clearance, self.client, through, delivery, reactor, b"node")
+        images = Images(
+            self.cache, clearance, self.client, through, delivery, reactor, b"node", self.observer
+        )
         site = data_site(DataApp(self.cache, images, through).resource(), reactor=reactor)
         self._ports.append(reactor.listenTCP(0, site, interface="127.0.0.1"))
 

@@ -108,6 +108,18 @@ def test_idle_connections_are_closed() -> None:
     assert drained.called
 
 
+def test_warning() -> None:
+    """Who has to do something before draining begins is told, and what is ended by that is not waited for."""
+    server = Server()
+    client = server.connect(GET)
+    server.connections.before_draining(server.resource.answer)
+    drained = server.connections.drain()
+    assert b"ok" in client.transport.value()
+    assert client.closing
+    client.gone()
+    assert drained.called
+
+
 def test_an_answer_is_finished() -> None:
     """A request that is being answered is answered to its end, and then the connection closes."""
     server = Server()
