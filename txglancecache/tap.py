@@ -39,6 +39,9 @@ from txglancecache.delivery.delivery import Delivery
 from txglancecache.errors import ConfigurationError, GlanceCacheError
 from txglancecache.eviction import S3Fifo
 from txglancecache.management.admission import Admission, AdmissionSettings
+from txglancecache.management.compat import compatible_resource
+from txglancecache.management.compat_paths import Normalized, is_for_cache, is_for_glance
+from txglancecache.management.forward import Forward
 from txglancecache.management.guard import Guard
 from txglancecache.management.health import Doctor, disk_check, origin_check, room_check
 from txglancecache.management.managed import NodeFacts
@@ -53,7 +56,7 @@ from txglancecache.management.metrics import (
 from txglancecache.management.native import NativeAPI
 from txglancecache.management.page import Page
 from txglancecache.management.prefetching import Permission
-from txglancecache.management.site import Part, management_resource, management_site
+from txglancecache.management.site import Part, Parts, management_resource, management_site
 from txglancecache.management.streams import Streams
 from txglancecache.origin.client import OriginClient, OriginURL
 from txglancecache.origin.glance import Glance
@@ -210,8 +213,7 @@ def _data_app(
     pools: Pools,
     observer: DownloadObserver,
 ) -> IResource:
-    # A token, for Via and Cache-Status.
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()).encode("ascii")
+    name = _pseudonym()
     pass_through = PassThrough(client, pseudonym=name, trusted=is_trusted(settings.trusted_proxies))
     clearance = Clearance(
         cache,
@@ -223,6 +225,11 @@ def _data_app(
     delivery = Delivery(reactor, pools.disk, _STALL_TIMEOUT)
     images = Images(cache, clearance, client, pass_through, delivery, reactor, name, observer)
     return DataApp(cache, images, pass_through).resource()
+
+
+def _pseudonym() -> bytes:
+    """This node's name as a token, for Via and Cache-Status."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()).encode("ascii")
 
 
 def is_trusted(networks: Sequence[str]) -> Callable[[str], bool]:
@@ -285,16 +292,20 @@ def compose(settings: Settings, reactor: Any, owner: Callable[[], AbstractContex
         reactor,
     )
     page = Page()
+    trusted = is_trusted(settings.trusted_proxies)
+    forward = Forward(client, pseudonym=_pseudonym(), trusted=trusted)
+    compatible = compatible_resource(steward, jobs, glance, forward)
     observer = DownloadMetrics(registry)
-    data_factory = data_site(
-        _data_app(settings, reactor, cache, client, glance, pools, observer), reactor=reactor
-    )
+    data_app = _data_app(settings, reactor, cache, client, glance, pools, observer)
+    if settings.cache_api_on_data_site:
+        data_app = Parts([Part(is_for_cache, Normalized(admission.gate(compatible)))], data_app)
+    data_factory = data_site(data_app, reactor=reactor)
     manage_factory = management_site(
         management_resource(
             native.resource(),
             guard_for(manage, settings.manage_auth),
-            parts=[Part(page.claims, page)],
-            admit=admission.gate,
+            parts=[Part(page.claims, page), Part(is_for_glance, compatible)],
+            admit=lambda inner: Normalized(admission.gate(inner)),
         ),
         reactor=reactor,
     )

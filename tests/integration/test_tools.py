@@ -331,3 +331,46 @@ class TestWhoMay:
         done = alice.run("openstack", "cached", "image", "queue", image.id)
         assert done.code != 0
         assert "403" in done.err
+
+
+@pytest.fixture(scope="module")
+def serving_proxy(start_proxy: ProxyFactory, cloud: Cloud) -> Proxy:
+    """A node that answers on its data site, too."""
+    known = {"manage_auth": "keystone", "keystone_url": cloud.keystone.url}
+    return start_proxy(**known, cache_api_on_data_site="yes")
+
+
+class TestDataSite:
+    """The same paths where images are downloaded."""
+
+    def test_glances_own(self, proxy: Proxy, cloud: Cloud, relay: Relay) -> None:
+        """By default they are Glance's, as everything else there is, and so is the version document."""
+        for path in ("/v2/cache", "/v2/cached_images", "/versions"):
+            answer = request("GET", proxy.url + path, token=cloud.token("admin"))
+            theirs = request("GET", cloud.glance.url + path, token=cloud.token("admin"))
+            assert (answer.status, len(relay.of(path))) == (theirs.status, 1)
+
+    def test_this_nodes(self, cloud: Cloud, serving_proxy: Proxy, relay: Relay) -> None:
+        """They are this node's if it is told so, for those who may, and images are still downloaded there."""
+        admin, image = Shell(cloud, "admin", serving_proxy.url), cloud.images.create(BODY)
+        admin.glance("cache-queue", image.id)
+        serving_proxy.until(lambda: image.id in admin.glance_cache_manage("list-cached"), "the image")
+        assert [row["ID"] for row in json.loads(admin.openstack("list", "-f", "json"))] == [image.id]
+        got = serving_proxy.download(image, cloud.token(image.owner))
+        assert (got.status, got.sha512) == (200, BODY.sha512)
+        assert relay.moved(image.path) == BODY.size
+        assert not relay.of("/v2/cache")
+        admin.openstack("clear")
+        assert "No cached images." in admin.glance_cache_manage("list-cached")
+
+    def test_who_may(self, cloud: Cloud, serving_proxy: Proxy, relay: Relay) -> None:
+        """Others may not; what else they do there goes to Glance."""
+        for token, status in ((None, 401), ("stolen", 401), (cloud.token("alice"), 403)):
+            for method in ("GET", "DELETE"):
+                assert request(method, serving_proxy.url + "/v2/cache", token=token).status == status
+                assert (
+                    request(method, serving_proxy.url + "/v2.16/cached_images", token=token).status == status
+                )
+        assert request("GET", serving_proxy.url + "/v2/images", token=cloud.token("alice")).status == 200
+        assert request("GET", serving_proxy.url + "/versions").status == 200
+        assert not relay.of("/v2/cache")

@@ -13,6 +13,7 @@ from twisted.web.resource import IResource
 
 from txglancecache.errors import ConfigurationError
 from txglancecache.management.authenticate import AskNobody, Authenticator, ByCertificate
+from txglancecache.management.compat_answers import refuse_in_kind
 from txglancecache.management.enforcement import AllowAll, PolicyFile
 from txglancecache.management.gate import Gate
 from txglancecache.management.keystone import Keystone
@@ -66,7 +67,7 @@ class Admission:
     def gate(self, inner: IResource) -> Gate:
         """The resource with this in front of it."""
         throttle = Throttle(self._reactor.seconds)
-        return Gate(inner, self._authenticator(), self._policy or AllowAll(), throttle)
+        return Gate(inner, self._authenticator(), self._policy or AllowAll(), throttle, refuse_in_kind)
 
     def start(self) -> None:
         """Begin to watch the policy's file."""

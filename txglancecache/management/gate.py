@@ -6,6 +6,7 @@ puts the caller onto the request for what does. Whom it cannot name, it does not
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import cast
 
@@ -51,13 +52,19 @@ class Gate(Resource):
     isLeaf = True
 
     def __init__(
-        self, inner: IResource, authenticator: Authenticator, policy: Policy, throttle: Throttle
+        self,
+        inner: IResource,
+        authenticator: Authenticator,
+        policy: Policy,
+        throttle: Throttle,
+        refuse: Callable[[IRequest, Problem], bytes] = answer_problem,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # so it is in Twisted
         self._inner = inner
         self._authenticator = authenticator
         self._policy = policy
         self._throttle = throttle
+        self._refuse = refuse
 
     def render(self, request: IRequest) -> bytes | int:
         needed = access(request.method, request.postpath)
@@ -73,7 +80,7 @@ class Gate(Resource):
                 return self._find_out(request, needed)
             self._admit(request, caller, needed)
         except _Refused as refused:
-            return answer_problem(request, refused.problem)
+            return self._refuse(request, refused.problem)
         return self._pass_on(request)
 
     def _pass_on(self, request: IRequest) -> bytes | int:
@@ -101,7 +108,7 @@ class Gate(Resource):
         try:
             self._admit(request, await self._named(request), needed)
         except _Refused as refused:
-            request.write(answer_problem(request, refused.problem))
+            request.write(self._refuse(request, refused.problem))
             request.finish()
         else:
             cast(Request, request).render(self._inner)

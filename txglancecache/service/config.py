@@ -50,6 +50,7 @@ class Settings:
     manage_ca_file: str | None
     manage_subjects: tuple[str, ...] | None
     policy_file: str | None
+    cache_api_on_data_site: bool
     origin_ca_file: str | None
     origin_connections: int
     origin_connect_timeout: float
@@ -81,6 +82,9 @@ def load(files: Sequence[str] = (), flags: Mapping[str, str] | None = None) -> S
         if not any(getattr(settings, name) for name in names):
             wanted = " or ".join(f"{flag(name)} {OPTIONS[name].metavar}" for name in names)
             raise ConfigurationError(f"{flag('manage_auth')} {settings.manage_auth} needs {wanted}")
+    if settings.cache_api_on_data_site and settings.manage_auth != "keystone":
+        # Anybody may connect there, and nobody has a certificate.
+        raise ConfigurationError(f"{flag('cache_api_on_data_site')} needs {flag('manage_auth')} keystone")
     return settings
 
 

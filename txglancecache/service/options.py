@@ -304,6 +304,14 @@ SECTIONS = (
                 help="A policy.yaml of oslo.policy with rules that replace the built-in ones, under which "
                 "every operation needs the admin role. It is read again when it has changed.",
             ),
+            cfg.BoolOpt(
+                "cache_api_on_data_site",
+                default=False,
+                metavar="YES|NO",
+                help="Whether the data site, too, answers what tools for Glance's own cache ask: /v2/cache, "
+                "/v2/cached_images and /v2/queued_images are then about this node, and the version documents "
+                "list them. If not, they go to Glance as everything else does. Needs --manage-auth keystone.",
+            ),
         ),
     ),
     Section(

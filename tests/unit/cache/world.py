@@ -176,6 +176,7 @@ class World:
     steward: Steward = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        _GRAVES.append(self)
         self.directory = Directory.open(self.path)
         self.index = Index(self.directory.index_path, self.clock, self.machine.run)
         settings = CacheSettings(
@@ -229,7 +230,6 @@ class World:
     def crash(self) -> World:
         """Go away without a word, and begin again."""
         self.machine.dead = True
-        _GRAVES.append(self)
         self.directory.close()
         if self.index._database is not None:
             self.index._database.close()

@@ -53,6 +53,7 @@ def test_defaults() -> None:
         manage_ca_file=None,
         manage_subjects=None,
         policy_file=None,
+        cache_api_on_data_site=False,
         origin_ca_file=None,
         origin_connections=256,
         origin_connect_timeout=10.0,
@@ -236,3 +237,12 @@ def test_any_text_is_valid_or_refused_in_one_line(name: str, value: str) -> None
         load((), {**NEEDED, name: value})
     except ConfigurationError as error:
         assert "\n" not in str(error)  # noqa: PT017
+
+
+@pytest.mark.parametrize("auth", ["none", "certificate"])
+def test_cache_api_on_data_site(auth: str) -> None:
+    """What everybody reaches is managed by those only who have a token."""
+    flags = {**NEEDED, "manage_auth": auth, "manage_ca_file": "ca.pem", "manage_subjects": "CN=o"}
+    flags |= {"keystone_url": "http://keystone/v3", "cache_api_on_data_site": "yes"}
+    assert refused(flags) == "--cache-api-on-data-site needs --manage-auth keystone"
+    assert load((), {**flags, "manage_auth": "keystone"}).cache_api_on_data_site is True
