@@ -107,6 +107,8 @@ def test_hardly_any_rules(tmp_path: Path, text: str) -> None:
         ('"cache_list": "role:admin or"\n', "rule cache_list makes no sense: role:admin or"),
         ('"cache_list": "(role:admin"\n', "rule cache_list makes no sense: (role:admin"),
         ('"cache_list": "rule:nobody"\n', "cache_list"),
+        ('"cache_list": "role:admin or 0a:b"\n', "rule cache_list has 0a:b in it, which cannot be checked"),
+        ('"cache_list": "role:admin or role:50%"\n', "role:50% in it, which cannot be checked"),
         ('"a": "rule:b"\n"b": "rule:a"\n', "or to itself"),
         ('"cache_list": "http://policy.example/"\n', "would ask another server: http://policy.example/"),
         ('"cache_list": "not (https://policy.example/)"\n', "would ask another server"),
@@ -181,4 +183,5 @@ def test_any_text(rules: dict[str, str]) -> None:
         enforcer = compile_rules("\n".join(f"{name}: {text!r}" for name, text in rules.items()))
     except ValueError:
         return
-    assert enforcer.enforce("cache_list", {}, {"roles": ["admin"]}) in (True, False)
+    for roles in (["admin"], []):
+        assert enforcer.enforce("cache_list", {}, {"roles": roles}) in (True, False)
