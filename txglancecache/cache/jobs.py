@@ -6,7 +6,10 @@ credentials a job is done is kept in memory only. What the work is, others know.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from heapq import heappop, heappush
+from itertools import islice
 from typing import Any, Protocol
 
 from attrs import define, evolve, field, frozen
@@ -26,6 +29,8 @@ _log = Logger()
 
 #: Jobs that are over and still shown.
 _HISTORY = 200
+#: Jobs that are begun before others have their turn.
+_AT_A_TIME = 100
 _FIRST_DELAY = 2.0
 _LONGEST_DELAY = 300.0
 
@@ -91,9 +96,15 @@ class Jobs:
     _settings: JobSettings
     _wall: Callable[[], float]
     _jobs: dict[int, _Job] = field(factory=dict, init=False)
+    _active: dict[tuple[str, str], _Job] = field(factory=dict, init=False)
+    _over: deque[int] = field(factory=deque, init=False)
+    _ready: list[tuple[int, int]] = field(factory=list, init=False)
+    _later: list[tuple[float, int]] = field(factory=list, init=False)
+    _running: set[_Job] = field(factory=set, init=False)
     _last_id: int = field(default=0, init=False)
     _timer: IDelayedCall | None = field(default=None, init=False)
     _working: bool = field(default=False, init=False)
+    _pumping: bool = field(default=False, init=False)
 
     # -- the beginning and the end ---------------------------------------------------------------
 
@@ -102,7 +113,7 @@ class Jobs:
         for record in sorted(self._index.load_jobs(), key=lambda record: record.id):
             if not JobState(record.state).over:
                 record = evolve(record, state=JobState.QUEUED.value, attempts=0, started=None)
-            self._jobs[record.id] = _Job(record)
+            self._keep(_Job(record))
             self._last_id = max(self._last_id, record.id)
 
     def start(self) -> None:
@@ -114,7 +125,7 @@ class Jobs:
         """Stop working; what was under way is queued for the next start. Returns when all is quiet."""
         self._working = False
         self._cancel_timer()
-        running = [job.running for job in self._jobs.values() if job.running is not None]
+        running = [job.running for job in self._running if job.running is not None]
         for deferred in running:
             deferred.cancel()
         for deferred in running:
@@ -139,24 +150,39 @@ class Jobs:
         """
         submitted = []
         for image_id in dict.fromkeys(image_ids):
-            job = self._active(kind, image_id)
+            job = self._active.get((kind.value, image_id))
             if job is None:
                 job = self._add(kind, image_id, priority)
             elif priority > job.record.priority:
                 self._change(job, priority=priority)
+                self._wait(job)
             if headers is not None:
                 job.headers = headers
             submitted.append(job)
         self._pump()
         return [self._status(job) for job in submitted]
 
-    def jobs(self, *, state: JobState | None = None, kind: JobKind | None = None) -> list[JobStatus]:
-        """The jobs, the newest last."""
-        return [
-            self._status(job)
-            for job in self._jobs.values()
-            if (state is None or job.state is state) and (kind is None or job.record.kind == kind.value)
-        ]
+    def jobs(
+        self,
+        *,
+        state: JobState | None = None,
+        kind: JobKind | None = None,
+        after: int = 0,
+        limit: int | None = None,
+    ) -> list[JobStatus]:
+        """The jobs, the newest last; ``limit`` of them at most, after the one with the number ``after``."""
+        chosen = (job for job in self._chosen(state, kind) if job.record.id > after)
+        return [self._status(job) for job in islice(chosen, limit)]
+
+    def count(self, *, state: JobState | None = None, kind: JobKind | None = None) -> int:
+        """How many jobs there are."""
+        return sum(1 for _ in self._chosen(state, kind))
+
+    def _chosen(self, state: JobState | None, kind: JobKind | None) -> Iterator[_Job]:
+        for job in self._jobs.values():
+            record = job.record
+            if state in (None, record.state) and kind in (None, record.kind):
+                yield job
 
     def job(self, job_id: int) -> JobStatus | None:
         """One job."""
@@ -168,38 +194,72 @@ class Jobs:
         job = self._jobs.get(job_id)
         if job is None or job.state.over:
             return False
-        self._end(job, JobState.CANCELLED)
-        if job.running is not None:
-            job.running.cancel()
+        self._cancel(job)
         self._pump()
         return True
 
     def cancel_queued(self, image_id: str | None = None) -> int:
         """Cancel what waits, all of it or for one image; returns how many jobs that were."""
         waiting = [
-            job_id
-            for job_id, job in self._jobs.items()
-            if job.state is JobState.QUEUED and image_id in (None, job.record.image_id)
+            job for job in self._chosen(JobState.QUEUED, None) if image_id in (None, job.record.image_id)
         ]
-        return sum(self.cancel(job_id) for job_id in waiting)
+        for job in waiting:
+            self._cancel(job)
+        self._pump()
+        return len(waiting)
+
+    def _cancel(self, job: _Job) -> None:
+        self._end(job, JobState.CANCELLED)
+        if job.running is not None:
+            job.running.cancel()
 
     # -- working ---------------------------------------------------------------------------------
 
     def _pump(self) -> None:
-        """Begin what may be begun."""
-        if not self._working:
+        """Begin what may be begun; many that are over at once do not hold the reactor up."""
+        if not self._working or self._pumping:
             return
         self._cancel_timer()
+        self._pumping = True
+        begun = 0
+        try:
+            while begun < _AT_A_TIME and len(self._running) < self._settings.concurrency:
+                job = self._next()
+                if job is None:
+                    break
+                begun += 1
+                self._begin(job)
+        finally:
+            self._pumping = False
+        if begun == _AT_A_TIME:
+            self._timer = self._clock.callLater(0, self._on_time)
+        elif self._later:
+            delay = max(0.0, self._later[0][0] - self._clock.seconds())
+            self._timer = self._clock.callLater(delay, self._on_time)
+
+    def _next(self) -> _Job | None:
+        """The job to begin next. Both heaps may hold what is out of date."""
         now = self._clock.seconds()
-        busy = sum(job.running is not None for job in self._jobs.values())
-        waiting = [job for job in self._jobs.values() if job.state is JobState.QUEUED and job.running is None]
-        waiting.sort(key=lambda job: (-job.record.priority, job.record.id))
-        due = [job for job in waiting if job.next_try <= now]
-        for job in due[: max(0, self._settings.concurrency - busy)]:
-            self._begin(job)
-        later = [job.next_try for job in waiting if job.next_try > now]
-        if later:
-            self._timer = self._clock.callLater(min(later) - now, self._on_time)
+        while self._later and self._later[0][0] <= now:
+            waited = self._jobs.get(heappop(self._later)[1])
+            if waited is not None:
+                self._wait(waited)
+        while self._ready:
+            priority, job_id = heappop(self._ready)
+            job = self._jobs.get(job_id)
+            if (
+                job is not None
+                and job.state is JobState.QUEUED
+                and job.running is None
+                and job.record.priority == -priority
+                and job.next_try <= now
+            ):
+                return job
+        return None
+
+    def _wait(self, job: _Job) -> None:
+        """It is one of those that may be begun."""
+        heappush(self._ready, (-job.record.priority, job.record.id))
 
     def _on_time(self) -> None:
         self._timer = None
@@ -223,6 +283,7 @@ class Jobs:
         work = Deferred.fromCoroutine(self._carry_out(job))
         if not work.called:
             job.running = work
+            self._running.add(job)
 
     async def _carry_out(self, job: _Job) -> None:
         record = job.record
@@ -231,6 +292,7 @@ class Jobs:
         except CancelledError:
             if not job.state.over:
                 self._change(job, state=JobState.QUEUED.value, started=None)
+                self._wait(job)
         except (OriginError, FillFailed, EntryDropped) as error:
             self._broke(job, error)
         except GlanceCacheError as error:
@@ -242,6 +304,7 @@ class Jobs:
             self._end(job, JobState.DONE)
         finally:
             job.running = None
+            self._running.discard(job)
             self._pump()
 
     def _broke(self, job: _Job, error: GlanceCacheError) -> None:
@@ -251,6 +314,7 @@ class Jobs:
             return
         delay = min(_LONGEST_DELAY, _FIRST_DELAY * 2 ** (attempts - 1))
         job.next_try = self._clock.seconds() + delay
+        heappush(self._later, (job.next_try, job.record.id))
         self._change(job, state=JobState.QUEUED.value, error=str(error))
         _log.warn(
             "Job {id} broke: {error}; again in {delay} s", id=job.record.id, error=str(error), delay=delay
@@ -258,11 +322,13 @@ class Jobs:
 
     # -- records ---------------------------------------------------------------------------------
 
-    def _active(self, kind: JobKind, image_id: str) -> _Job | None:
-        for job in self._jobs.values():
-            if job.record.image_id == image_id and job.record.kind == kind.value and not job.state.over:
-                return job
-        return None
+    def _keep(self, job: _Job) -> None:
+        self._jobs[job.record.id] = job
+        if job.state.over:
+            self._over.append(job.record.id)
+        else:
+            self._active[job.record.kind, job.record.image_id] = job
+            self._wait(job)
 
     def _add(self, kind: JobKind, image_id: str, priority: int) -> _Job:
         self._last_id += 1
@@ -278,7 +344,8 @@ class Jobs:
             attempts=0,
             error=None,
         )
-        job = self._jobs[record.id] = _Job(record)
+        job = _Job(record)
+        self._keep(job)
         self._index.put_job(record)
         self._events.note("job-queued", image_id, kind.value)
         if not self._worker.needed(kind, image_id):
@@ -295,10 +362,12 @@ class Jobs:
         self._change(job, state=state.value, finished=self._wall(), error=error)
         job.headers = None
         self._events.note(f"job-{state.value}", job.record.image_id, error or job.record.kind)
-        over = [job_id for job_id, known in self._jobs.items() if known.state.over]
-        for job_id in over[:-_HISTORY]:
-            del self._jobs[job_id]
-            self._index.delete_job(job_id)
+        self._active.pop((job.record.kind, job.record.image_id), None)
+        self._over.append(job.record.id)
+        while len(self._over) > _HISTORY:
+            forgotten = self._over.popleft()
+            del self._jobs[forgotten]
+            self._index.delete_job(forgotten)
 
     def _status(self, job: _Job) -> JobStatus:
         record, progress = job.record, job.progress

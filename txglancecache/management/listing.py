@@ -1,4 +1,4 @@
-"""Choosing, sorting and paging: a page of the images, or of the jobs, without holding the reactor up.
+"""Choosing, sorting and paging: a page of the images, without holding the reactor up.
 
 However many there are, no more than a few milliseconds go by before something else has its turn, and only
 what is on the page is converted.
@@ -16,7 +16,7 @@ from attrs import define, field, frozen
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
-from txglancecache.cache.status import EntryStatus, JobStatus
+from txglancecache.cache.status import EntryStatus
 from txglancecache.management.schema import state_of
 
 _Key = tuple[Any, ...]
@@ -142,9 +142,3 @@ async def page_of_images(
     await batches.each(entries, collector.look_at)
     found = [entry for _, entry in collector.first]
     return Page(found[: listing.limit], collector.total, len(found) > listing.limit)
-
-
-def page_of_jobs(jobs: Sequence[JobStatus], marker: int | None, limit: int) -> tuple[list[JobStatus], bool]:
-    """The first ``limit`` jobs with a number above the marker's, and whether there are more."""
-    later = sorted((job for job in jobs if marker is None or job.id > marker), key=lambda job: job.id)
-    return later[:limit], len(later) > limit

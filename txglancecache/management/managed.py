@@ -76,7 +76,16 @@ class ManagedJobs(Protocol):
         headers: RawHeaders | None = None,
     ) -> list[JobStatus]: ...
 
-    def jobs(self, *, state: JobState | None = None, kind: JobKind | None = None) -> list[JobStatus]: ...
+    def jobs(
+        self,
+        *,
+        state: JobState | None = None,
+        kind: JobKind | None = None,
+        after: int = 0,
+        limit: int | None = None,
+    ) -> list[JobStatus]: ...
+
+    def count(self, *, state: JobState | None = None, kind: JobKind | None = None) -> int: ...
 
     def job(self, job_id: int) -> JobStatus | None: ...
 

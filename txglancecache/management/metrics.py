@@ -199,7 +199,7 @@ class CacheCollector(Collector):
             yield GaugeMetricFamily(f"{_PREFIX}_{name}", what, value=value)
         jobs = GaugeMetricFamily(f"{_PREFIX}_jobs", "Prefetches and verifications.", labels=["state"])
         for state in (JobState.QUEUED, JobState.RUNNING):
-            jobs.add_metric([state.value], len(self._jobs.jobs(state=state)))
+            jobs.add_metric([state.value], self._jobs.count(state=state))
         yield jobs
 
 

@@ -19,13 +19,13 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource
 
-from txglancecache.cache.status import JobKind, JobState, JobStatus
+from txglancecache.cache.status import EntryStatus, JobKind, JobState, JobStatus
 from txglancecache.management import inputs
 from txglancecache.management.accept import preferred
 from txglancecache.management.answers import JSON, answer, answer_problem, nothing, raw
 from txglancecache.management.authenticate import caller_of
 from txglancecache.management.health import Doctor
-from txglancecache.management.listing import Batches, Listing, MarkerGone, page_of_images, page_of_jobs
+from txglancecache.management.listing import Batches, Listing, MarkerGone, page_of_images
 from txglancecache.management.managed import ManagedCache, ManagedJobs, NodeFacts
 from txglancecache.management.openapi import document
 from txglancecache.management.operations import Operation
@@ -133,8 +133,8 @@ class NativeAPI:
                 "sizes": sizes_json(status),
                 "counters": dict(status.counters),
                 "jobs": {
-                    "queued": len(self._jobs.jobs(state=JobState.QUEUED)),
-                    "running": len(self._jobs.jobs(state=JobState.RUNNING)),
+                    "queued": self._jobs.count(state=JobState.QUEUED),
+                    "running": self._jobs.count(state=JobState.RUNNING),
                 },
                 "events": [event_json(event) for event in recent[-_EVENTS_SHOWN:]],
             },
@@ -214,12 +214,14 @@ class NativeAPI:
         return answer(request, job_json(job), HTTPStatus.ACCEPTED)
 
     async def verify_images(self, request: IRequest) -> bytes:
-        complete: list[str] = []
-        await self._batches.each(
-            self._cache.entries(),
-            lambda entries: complete.extend(entry.image_id for entry in entries if entry.complete),
-        )
-        return _queued(request, self._jobs.submit(JobKind.VERIFY, complete))
+        jobs: list[JobStatus] = []
+
+        def submit(entries: Sequence[EntryStatus]) -> None:
+            complete = [entry.image_id for entry in entries if entry.complete]
+            jobs.extend(self._jobs.submit(JobKind.VERIFY, complete))
+
+        await self._batches.each(self._cache.entries(), submit)
+        return _queued(request, jobs)
 
     async def prefetch_images(self, request: IRequest, images: Sequence[str], priority: int) -> bytes:
         identity = caller_of(request).headers or None
@@ -231,18 +233,17 @@ class NativeAPI:
     async def list_jobs(
         self, request: IRequest, state: str | None, kind: str | None, limit: int, marker: int | None
     ) -> bytes:
-        jobs = self._jobs.jobs(
-            state=JobState(state) if state is not None else None,
-            kind=JobKind(kind) if kind is not None else None,
-        )
-        page, more = page_of_jobs(jobs, marker, limit)
+        wanted_state = JobState(state) if state is not None else None
+        wanted_kind = JobKind(kind) if kind is not None else None
+        found = self._jobs.jobs(state=wanted_state, kind=wanted_kind, after=marker or 0, limit=limit + 1)
+        page, more = found[:limit], len(found) > limit
         said = {"state": state, "kind": kind, "limit": limit, "marker": page[-1].id if more else None}
         following = "&".join(f"{name}={value}" for name, value in said.items() if value is not None)
         return answer(
             request,
             {
                 "jobs": [job_json(job) for job in page],
-                "total": len(jobs),
+                "total": self._jobs.count(state=wanted_state, kind=wanted_kind),
                 "next": f"/cache/jobs?{following}" if more else None,
             },
         )

@@ -29,12 +29,15 @@ class Hands:
     progress: dict[str, Progress] = field(factory=dict)
     complete: set[str] = field(factory=set)
     cancelled: list[str] = field(factory=list)
+    impossible: bool = False
 
     def needed(self, kind: JobKind, image_id: str) -> bool:
         return image_id not in self.complete
 
     async def do(self, kind: JobKind, image_id: str, headers: Any, progress: Progress) -> None:
         self.begun.append((image_id, headers))
+        if self.impossible:
+            raise JobFailed("not to be had")
         self.progress[image_id] = progress
         self.open[image_id] = Deferred()
         try:
@@ -135,6 +138,43 @@ def test_what_cannot_be_done_is_not_tried_again(office: Office) -> None:
     office.hands.open["a"].errback(JobFailed("the origin answered 404"))
     (job,) = office.jobs.jobs()
     assert (job.state, job.error, job.attempts) == (JobState.FAILED, "the origin answered 404", 1)
+
+
+def test_many_that_are_over_at_once(office: Office) -> None:
+    """They are all done, each once, and others have their turn in between."""
+
+    office.hands.impossible = True
+    names = [f"image-{number}" for number in range(250)]
+    office.jobs.submit(JobKind.VERIFY, names)
+    assert office.jobs.count(state=JobState.QUEUED) == 150
+    office.clock.advance(0)
+    assert office.jobs.count(state=JobState.QUEUED) == 0
+    assert [name for name, _ in office.hands.begun] == names
+
+
+def test_pages(office: Office) -> None:
+    """The jobs come in pages, and are counted, by state and kind."""
+    office.jobs.submit(FETCH, ["a", "b", "c", "d"])
+    office.jobs.submit(JobKind.VERIFY, ["e"])
+    assert [job.image_id for job in office.jobs.jobs(limit=2)] == ["a", "b"]
+    assert [job.image_id for job in office.jobs.jobs(after=2, limit=2)] == ["c", "d"]
+    assert [job.image_id for job in office.jobs.jobs(after=2, kind=JobKind.VERIFY)] == ["e"]
+    assert office.jobs.count() == 5
+    assert office.jobs.count(state=JobState.RUNNING) == 2
+    assert office.jobs.count(kind=FETCH, state=JobState.QUEUED) == 2
+
+
+def test_a_raised_priority_counts(office: Office) -> None:
+    """A job that waits and is asked for again with a higher priority comes before the others."""
+    office.jobs.submit(FETCH, ["a", "b", "c", "d"])
+    office.jobs.submit(FETCH, ["d"], priority=1)
+    office.hands.open["a"].callback(None)
+    assert office.running() == ["b", "d"]
+    office.hands.open["d"].callback(None)
+    office.hands.open["b"].callback(None)
+    assert office.running() == ["c"]
+    office.hands.open["c"].callback(None)
+    assert [name for name, _ in office.hands.begun] == ["a", "b", "d", "c"]
 
 
 def test_a_bug_in_the_work_ends_the_job_only(office: Office) -> None:

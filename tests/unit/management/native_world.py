@@ -158,8 +158,19 @@ class FakeJobs:
         self.all |= {job.id: job for job in jobs}
         return jobs
 
-    def jobs(self, *, state: JobState | None = None, kind: JobKind | None = None) -> list[JobStatus]:
-        return [job for job in self.all.values() if state in (None, job.state) and kind in (None, job.kind)]
+    def jobs(
+        self,
+        *,
+        state: JobState | None = None,
+        kind: JobKind | None = None,
+        after: int = 0,
+        limit: int | None = None,
+    ) -> list[JobStatus]:
+        chosen = [job for job in self.all.values() if state in (None, job.state) and kind in (None, job.kind)]
+        return [job for job in chosen if job.id > after][:limit]
+
+    def count(self, *, state: JobState | None = None, kind: JobKind | None = None) -> int:
+        return len(self.jobs(state=state, kind=kind))
 
     def job(self, job_id: int) -> JobStatus | None:
         return self.all.get(job_id)
