@@ -41,9 +41,10 @@ class Exchange:
 @define(eq=False)
 class Observer:
     """Follows one connection; its two directions may be shown to it by two threads. `on_request` gets each
-    exchange as it begins. What is no HTTP ends the observation."""
+    exchange as it begins, `on_lost` why what follows cannot be understood; that ends the observation."""
 
     on_request: Callable[[Exchange], None]
+    on_lost: Callable[[Exception], None]
     current: Exchange | None = None
     _lock: threading.Lock = field(factory=threading.Lock)
     _asked: h11.Connection = field(factory=lambda: h11.Connection(h11.SERVER, _LONGEST_HEAD))
@@ -68,8 +69,10 @@ class Observer:
                         return
                     told.send(event)  # so that both know where the exchange is
                     self._note(event, request=heard is self._asked)
-            except h11.ProtocolError:
+            except h11.ProtocolError as error:
                 self._lost = True
+                if data:  # else the connection ended within a message, which is there to be seen
+                    self.on_lost(error)
             else:
                 self._next_cycle()
 

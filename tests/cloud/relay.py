@@ -63,6 +63,7 @@ class Relay:
 
     origin: str
     exchanges: list[Exchange] = field(factory=list)
+    _lost: list[Exception] = field(factory=list)
     _shape: Shape = field(factory=Shape)
     _listener: socket.socket = field(factory=lambda: socket.create_server(("127.0.0.1", 0), backlog=512))
     _connections: "list[_Connection]" = field(factory=list)
@@ -99,6 +100,7 @@ class Relay:
         """Do nothing to bodies any more, and forget what was seen."""
         self._set(rate=None, hold_at=None, cut_at=None)
         self.exchanges.clear()
+        self._lost.clear()
 
     def _set(self, **settings: float | None) -> None:
         with self._shape.changed:
@@ -109,7 +111,9 @@ class Relay:
     # what it saw
 
     def of(self, path: str) -> list[Exchange]:
-        """The exchanges about `path`, whatever their query."""
+        """The exchanges about `path`, whatever their query. Refuses to tell if it may have missed some."""
+        if self._lost:
+            raise self._lost[0]
         return [exchange for exchange in list(self.exchanges) if exchange.path == path]
 
     def transfers(self, path: str) -> list[Exchange]:
@@ -132,7 +136,9 @@ class Relay:
             except OSError:
                 client.close()
                 continue
-            connection = _Connection(client, origin, self._shape, Observer(self.exchanges.append))
+            connection = _Connection(
+                client, origin, self._shape, Observer(self.exchanges.append, self._lost.append)
+            )
             self._connections = [*(other for other in self._connections if not other.is_over), connection]
             connection.start()
 
