@@ -61,7 +61,11 @@ def test_parts() -> None:
     """The first part that claims a request gets it, with its whole path; the native API gets the rest."""
     tree = Resource()  # type: ignore[no-untyped-call]  # so it is in Twisted
     tree.putChild(b"tree", Says("leaf"))  # type: ignore[no-untyped-call]  # so it is in Twisted
-    parts = [Part(under(b"v2"), Says("first")), Part(under(b"v2"), Says("second")), Part(under(b"tree"), tree)]
+    parts = [
+        Part(under(b"v2"), Says("first")),
+        Part(under(b"v2"), Says("second")),
+        Part(under(b"tree"), tree),
+    ]
     root = management_resource(Says("native"), Guard(), parts=parts)
     assert ask(root, "/v2/cache") == (200, b"first v2 cache")
     assert ask(root, "/cache/images") == (200, b"native cache images")
