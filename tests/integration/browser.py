@@ -56,7 +56,8 @@ class Browser:
 
     def complaints(self) -> list[str]:
         """What the browser's console says went wrong since it was last asked."""
-        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] != "INFO"]
+        log: list[dict[str, str]] = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
+        return [entry["message"] for entry in log if entry["level"] != "INFO"]
 
 
 @contextmanager

@@ -259,7 +259,7 @@ def test_worthless_certificates(by_certificate: Launch, authority: Authority, tm
 def test_curl(by_certificate: Launch, authority: Authority) -> None:
     """An operator can do it with curl."""
     certificate = authority.issue(OPERATOR)
-    command = ["curl", "-sS", "--cacert", authority.certificate, "--cert", certificate]
+    command = ["curl", "-sS", "--cacert", str(authority.certificate), "--cert", str(certificate)]
     said = subprocess.run(
         [*command, f"https://localhost:{by_certificate.manage_port}/cache"],
         capture_output=True,
