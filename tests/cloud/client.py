@@ -108,22 +108,28 @@ def download(
     token: str | None = None,
     headers: Headers | None = None,
     rate: float | None = None,
-    leave_after: int | None = None,
+    leave: Callable[[int], bool] = lambda size: False,
     on_first_byte: Callable[[], None] = lambda: None,
     timeout: float = 120,
 ) -> Download:
-    """GET `url` and hash the body. `rate`: read no faster than so many bytes a second; `leave_after`: hang up
-    when so many bytes are in. A body that is cut short is a Download that is not `whole`."""
+    """GET `url` and hash the body. `rate`: read no faster than so many bytes a second; `leave`: hang up when
+    it says so of the number of bytes that are in. A body that is cut short is a Download that is not
+    `whole`."""
     connection, target = _open(url, timeout)
     started = time.monotonic()
     try:
         connection.request("GET", target, headers=authorized(token, headers))
         response = connection.getresponse()
         result = Download(response.status, response.msg)
-        _consume(response, result, started, rate, leave_after, on_first_byte)
+        _consume(response, result, started, rate, leave, on_first_byte)
         return result
     finally:
         connection.close()
+
+
+def after(count: int) -> Callable[[int], bool]:
+    """For `leave`: when so many bytes are in."""
+    return lambda size: size >= count
 
 
 def _consume(
@@ -131,7 +137,7 @@ def _consume(
     result: Download,
     started: float,
     rate: float | None,
-    leave_after: int | None,
+    leave: Callable[[int], bool],
     on_first_byte: Callable[[], None],
 ) -> None:
     digest = hashlib.sha512()
@@ -143,7 +149,7 @@ def _consume(
                 on_first_byte()
             digest.update(buffer[:count])
             result.size += count
-            if leave_after is not None and result.size >= leave_after:
+            if leave(result.size):
                 return
             if rate is not None:
                 time.sleep(max(0.0, result.size / rate - (time.monotonic() - started)))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.cloud.client import Download
+from tests.cloud.client import Download, after
 from tests.cloud.cloud import Cloud
 from tests.cloud.glance import FILE_STORE, SWIFT_STORE
 from tests.cloud.images import Image
@@ -105,13 +105,15 @@ def test_a_slow_client_beside_fast_ones(cloud: Cloud, proxy: Proxy, relay: Relay
     with ThreadPoolExecutor() as pool:
         crowd = Crowd(proxy, image, cloud.token("alice"), pool)
         relay.hold(MIB)
-        slow = crowd.join(rate=10**6, leave_after=6 * 10**6)
+        done = threading.Event()
+        slow = crowd.join(rate=10**6, leave=lambda size: done.is_set())
         fast = [crowd.join() for _ in range(3)]
         relay.hold(None)
         for download in fast:
             assert_whole(download.result(), image)
         proxy.until_complete(image)
         assert not slow.done()
+        done.set()
         assert slow.result().sha512 == Payload(slow.result().size, seed=3).sha512
     assert relay.moved(image.path) == image.size
 
@@ -122,15 +124,15 @@ def test_a_client_that_leaves(cloud: Cloud, proxy: Proxy, relay: Relay) -> None:
     image = cloud.images.create(BODY)
     token = cloud.token("alice")
     relay.hold(8 * MIB)
-    left = proxy.download(image, token, leave_after=MIB)
+    left = proxy.download(image, token, leave=after(MIB))
     assert not left.whole
     assert eventually(lambda: proxy.images()[image.id]["readers"] == 0)
     relay.hold(None)
     proxy.until_complete(image)
     assert relay.moved(image.path) == image.size
-    after = proxy.download(image, token)
-    assert_whole(after, image)
-    assert "hit" in after.cache_status
+    later = proxy.download(image, token)
+    assert_whole(later, image)
+    assert "hit" in later.cache_status
     assert relay.moved(image.path) == image.size
 
 
@@ -140,7 +142,7 @@ def test_the_first_client_leaves(cloud: Cloud, proxy: Proxy, relay: Relay) -> No
     with ThreadPoolExecutor() as pool:
         crowd = Crowd(proxy, image, cloud.token("alice"), pool)
         relay.hold(4 * MIB)
-        first = crowd.join(leave_after=MIB)
+        first = crowd.join(leave=after(MIB))
         others = [crowd.join() for _ in range(3)]
         assert not first.result().whole
         relay.hold(None)
@@ -156,7 +158,7 @@ def test_nobody_is_left(start_proxy: ProxyFactory, cloud: Cloud, relay: Relay) -
     image = cloud.images.create(BODY)
     token = cloud.token("alice")
     relay.hold(16 * MIB)
-    proxy.download(image, token, leave_after=12 * MIB)
+    proxy.download(image, token, leave=after(12 * MIB))
     assert eventually(lambda: not proxy.images()[image.id]["filling"])
     held = proxy.entry(image)["bytes_on_disk"]
     assert 12 * MIB <= held <= 16 * MIB
