@@ -54,7 +54,7 @@ setup(
     entry_points={
         "console_scripts": ["txglancecache = txglancecache.cli.main:main"],
         "oslo.config.opts": ["txglancecache = txglancecache.service.options:list_opts"],
-        "oslo.policy.policies": ["txglancecache = txglancecache.management.policy:list_rules"],
+        "oslo.policy.policies": ["txglancecache = txglancecache.management.access.policy:list_rules"],
     },
     zip_safe=False,
 )

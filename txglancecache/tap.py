@@ -38,12 +38,11 @@ from txglancecache.cache.steward import Steward
 from txglancecache.delivery.delivery import Delivery
 from txglancecache.errors import ConfigurationError, GlanceCacheError
 from txglancecache.eviction import S3Fifo
-from txglancecache.management.admission import Admission, AdmissionSettings
-from txglancecache.management.compat import compatible_resource
-from txglancecache.management.compat_paths import Normalized, is_for_cache, is_for_glance
-from txglancecache.management.forward import Forward
-from txglancecache.management.guard import Guard
-from txglancecache.management.health import Doctor, disk_check, origin_check, room_check
+from txglancecache.management.access.admission import Admission, AdmissionSettings
+from txglancecache.management.access.guard import Guard
+from txglancecache.management.compatible.api import compatible_resource
+from txglancecache.management.compatible.forward import Forward
+from txglancecache.management.compatible.paths import Normalized, is_for_cache, is_for_glance
 from txglancecache.management.managed import NodeFacts
 from txglancecache.management.metrics import (
     CacheCollector,
@@ -53,11 +52,12 @@ from txglancecache.management.metrics import (
     exposition,
     process_metrics,
 )
-from txglancecache.management.native import NativeAPI
+from txglancecache.management.native.api import NativeAPI
+from txglancecache.management.native.health import Doctor, disk_check, origin_check, room_check
+from txglancecache.management.native.prefetching import Permission
+from txglancecache.management.native.streams import Streams
 from txglancecache.management.page import Page
-from txglancecache.management.prefetching import Permission
 from txglancecache.management.site import Part, Parts, management_resource, management_site
-from txglancecache.management.streams import Streams
 from txglancecache.origin.client import OriginClient, OriginURL
 from txglancecache.origin.glance import Glance
 from txglancecache.origin.observer import OriginObserver

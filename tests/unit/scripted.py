@@ -25,8 +25,7 @@ class Peer(Protocol):
     data: bytearray = field(factory=bytearray, init=False)
     received: int = field(default=0, init=False)
     reason: Failure | None = field(default=None, init=False)
-    _want: Callable[[], bool] | None = field(default=None, init=False)
-    _wanted: Deferred[None] | None = field(default=None, init=False)
+    _waiting: list[tuple[Callable[[], bool], Deferred[None]]] = field(factory=list, init=False)
 
     def dataReceived(self, data: bytes) -> None:
         self.received += len(data)
@@ -38,19 +37,19 @@ class Peer(Protocol):
         self._check()
 
     def _check(self) -> None:
-        if self._wanted is not None and self._want is not None and (self._want() or self.reason is not None):
-            wanted, self._wanted = self._wanted, None
-            if self._want():
-                wanted.callback(None)
-            else:
-                wanted.errback(Gone())
+        for waiting in list(self._waiting):
+            condition, waiter = waiting
+            met = condition()
+            if met or self.reason is not None:
+                self._waiting.remove(waiting)
+                waiter.callback(None) if met else waiter.errback(Gone())
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Waits until ``condition`` holds."""
-        self._want, self._wanted = condition, Deferred()
-        waiting = self._wanted
+        waiter: Deferred[None] = Deferred()
+        self._waiting.append((condition, waiter))
         self._check()
-        await waiting
+        await waiter
 
     async def take(self, count: int) -> bytes:
         """The next ``count`` bytes."""

@@ -18,9 +18,9 @@ from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource, Resource, getChildForRequest
 from twisted.web.server import Request, Site
 
+from txglancecache.management.access.guard import Guard
 from txglancecache.management.answers import Problem, answer_problem
-from txglancecache.management.guard import Guard
-from txglancecache.management.inputs import MAX_BODY
+from txglancecache.management.native.inputs import MAX_BODY
 
 #: A client that goes on sending a body that is too long is cut off after so many bytes.
 _ENOUGH = 1 << 20

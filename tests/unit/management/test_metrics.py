@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet.task import Clock
 
-from tests.unit.management.native_world import STATUS, FakeCache, FakeJobs
+from tests.unit.management.native.world import STATUS, FakeCache, FakeJobs
 from txglancecache.cache.status import Counters, JobKind, JobState
 from txglancecache.errors import OriginBusy, OriginProtocolError, OriginTimeout, OriginUnreachable
 from txglancecache.management.managed import NodeFacts

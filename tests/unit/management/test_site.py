@@ -12,8 +12,8 @@ from twisted.internet.testing import StringTransport
 from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource, Resource
 
-from tests.unit.management.native_world import Site, result
-from txglancecache.management.guard import Guard
+from tests.unit.management.native.world import Site, result
+from txglancecache.management.access.guard import Guard
 from txglancecache.management.site import Part, management_resource, management_site
 
 

@@ -1,0 +1,1 @@
+"""The management site as tools made for Glance's own cache know it."""

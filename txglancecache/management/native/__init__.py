@@ -1,0 +1,1 @@
+"""The native API below ``/cache``: its operations, their document, and what carries them out."""
