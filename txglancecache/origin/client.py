@@ -7,12 +7,18 @@ sends and gets is left alone but for its framing.
 from __future__ import annotations
 
 from collections.abc import Callable
+from ipaddress import ip_address
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    wrapClientTLS,
+)
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.internet.interfaces import (
     IAddress,
@@ -102,7 +108,7 @@ class OriginClient:
 
     def __attrs_post_init__(self) -> None:
         origin = self.origin
-        self._endpoint = HostnameEndpoint(self._reactor, origin.host, origin.port, self._connect_timeout)
+        self._endpoint = _endpoint(self._reactor, origin, self._connect_timeout)
         if origin.scheme == "https":
             options = self._tls_options or optionsForClientTLS(origin.host)
             self._endpoint = wrapClientTLS(options, self._endpoint)
@@ -196,6 +202,17 @@ class OriginClient:
 
     def _out_of_time(self, result: object, seconds: float) -> NoReturn:
         raise OriginTimeout(f"no connection to the origin within {seconds:g} s")
+
+
+def _endpoint(reactor: Any, origin: OriginURL, timeout: float) -> IStreamClientEndpoint:
+    """Where to connect to. A name is looked up in a thread for each connection; an address need not be."""
+    kinds: dict[int, Any] = {4: TCP4ClientEndpoint, 6: TCP6ClientEndpoint}
+    try:
+        kind = kinds[ip_address(origin.host).version]
+    except ValueError:
+        kind = HostnameEndpoint
+    endpoint: IStreamClientEndpoint = kind(reactor, origin.host, origin.port, timeout)
+    return endpoint
 
 
 def _cancellable(connecting: Deferred[IProtocol]) -> Deferred[OriginConnection]:
