@@ -148,6 +148,8 @@ async def test_verifying_finds_what_has_been_altered(desk: Desk) -> None:
     assert failed.state is JobState.FAILED
     assert "sha256 is" in (failed.error or "")
     assert desk.rig.cache.find("one") is None
+    # The job is over before the file has been moved.
+    await eventually(lambda: bool(os.listdir(desk.rig.path / "quarantine")))
     (kept,) = await desk.rig.steward.quarantined()
     assert (kept.image_id, kept.size) == ("one", len(BODY))
     assert (await desk.rig.steward.clear_quarantine()).files == 1
