@@ -1,4 +1,4 @@
-"""Prefetching from a real Glance: with the caller's token, with the node's own account, and over a restart."""
+"""Prefetching from a real Glance: with the caller's token, the node's own account, and over a restart."""
 
 from __future__ import annotations
 
