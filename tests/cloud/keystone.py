@@ -31,6 +31,7 @@ def _configure(home: Path, lifetime: int, name: str = "keystone.conf") -> Path:
         {
             "database": {"connection": f"sqlite:///{home}/keystone.db"},
             "fernet_tokens": {"key_repository": home / "fernet"},
+            "fernet_receipts": {"key_repository": home / "fernet"},
             "credential": {"key_repository": home / "credential"},
             "token": {"provider": "fernet", "expiration": lifetime},
             # one process answers, so what it remembers is true
