@@ -21,13 +21,14 @@ from twisted.logger import Logger
 from txglancecache.cache.body import Body
 from txglancecache.cache.entry import Entry
 from txglancecache.cache.events import EventLog
-from txglancecache.cache.fill import Fill, FillSettings, Reactor, Source
+from txglancecache.cache.fill import Fill, FillSettings, Reactor
 from txglancecache.cache.quarantine import Quarantine
 from txglancecache.cache.reader import Reader
 from txglancecache.cache.recorder import Recorder
 from txglancecache.cache.recovery import Orphans, label, reconcile
 from txglancecache.cache.room import Room
 from txglancecache.cache.roster import Roster, Slot
+from txglancecache.cache.source import Source
 from txglancecache.cache.status import Counters
 from txglancecache.errors import DigestMismatch, EntryDropped, NoRoom, StoreError
 from txglancecache.eviction import Policy

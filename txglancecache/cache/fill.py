@@ -8,8 +8,6 @@ missing, resumes what broke, and has the body verified as it grows.
 from __future__ import annotations
 
 import random
-from collections.abc import Coroutine
-from typing import Any, Protocol
 
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
@@ -18,10 +16,13 @@ from twisted.logger import Logger
 
 from txglancecache.cache.entry import Entry
 from txglancecache.cache.meter import Meter
+from txglancecache.cache.observer import FillObserver
 from txglancecache.cache.plan import Claim, Start, plan
 from txglancecache.cache.reader import Reader
+from txglancecache.cache.source import Source
+from txglancecache.cache.span import Span, TransferStopped
 from txglancecache.cache.status import Counters
-from txglancecache.cache.transfer import Span, Transfer, TransferStopped
+from txglancecache.cache.transfer import Transfer
 from txglancecache.cache.verify import Verifier
 from txglancecache.errors import (
     DigestMismatch,
@@ -33,7 +34,6 @@ from txglancecache.errors import (
     StoreError,
 )
 from txglancecache.extents import Extents
-from txglancecache.origin.client import Response
 from txglancecache.waiting import InThread, Signal
 
 _log = Logger()
@@ -45,19 +45,6 @@ _FIRST_DELAY = 0.1
 _LONGEST_DELAY = 5.0
 #: Clients on whose behalf a fill may ask; when one's token expires, the next serves.
 _SOURCES_KEPT = 8
-
-
-class Source(Protocol):
-    """The origin's answer to one client: asks for the bytes with that client's own credentials."""
-
-    def fetch(self, start: int, stop: int, size: int) -> Coroutine[Any, Any, Response]:
-        """The response whose body is ``[start, stop)`` of a body of ``size`` bytes.
-
-        :raises SourceRefused: this client may not have them.
-        :raises RangesUnsupported: only the whole body can be had.
-        :raises ImageChanged: it is another body now.
-        :raises OriginError: trying again may help.
-        """
 
 
 class Reactor(IReactorFromThreads, IReactorTime):
@@ -76,31 +63,6 @@ class FillSettings:
     retries: int = 5
     finish: bool = True
     silence: float = 60.0
-
-
-class FillObserver(Protocol):
-    """Who is told what a fill brought about."""
-
-    def fill_started(self, entry: Entry) -> None:
-        """Bytes are asked for, after none were."""
-
-    def fill_grew(self, entry: Entry) -> None:
-        """There is more on disk than before."""
-
-    def fill_verified(self, entry: Entry) -> None:
-        """Every byte is there and the digest is right."""
-
-    def fill_idle(self, entry: Entry) -> None:
-        """Nothing is under way any more."""
-
-    def fill_mismatch(self, entry: Entry, error: DigestMismatch) -> None:
-        """Every byte is there and the digest is wrong."""
-
-    def fill_outdated(self, entry: Entry) -> None:
-        """The origin has another body now."""
-
-    def fill_disk_failed(self, entry: Entry, error: StoreError) -> None:
-        """The file cannot be written or read."""
 
 
 @define(eq=False)

@@ -14,8 +14,9 @@ from twisted.internet import reactor, threads
 from twisted.internet.defer import Deferred
 
 from tests.unit.scripted import Peer, eventually, listen, pause
-from txglancecache.cache import transfer as transfer_module
-from txglancecache.cache.transfer import Span, Transfer, TransferStopped
+from txglancecache.cache import mover
+from txglancecache.cache.span import Span, TransferStopped
+from txglancecache.cache.transfer import Transfer
 from txglancecache.errors import OriginError, OriginProtocolError, OriginTimeout, StoreError
 from txglancecache.extents import Extents
 from txglancecache.origin.client import OriginClient, OriginURL
@@ -109,7 +110,7 @@ async def test_a_body_arrives_whole(move: Move, script: Callable[[Peer], Awaitab
 async def test_what_is_on_disk_is_read_past(move: Move, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes that are present are neither written nor reported, wherever they are in the stream."""
     if way == "copy":
-        monkeypatch.setattr(transfer_module, "_Splice", transfer_module._Copy)
+        monkeypatch.setattr(mover, "_Splice", mover._Copy)
     move.present = Extents.of((0, 10), (1_000_000, 1_500_000), (SIZE - 5, SIZE))
     await move.run(_sized(BODY))
     assert move.written == Extents.of((10, 1_000_000), (1_500_000, SIZE - 5))
@@ -193,7 +194,7 @@ async def test_a_network_that_is_gone_is_an_error(move: Move, monkeypatch: pytes
     def unreachable(*_: object) -> int:
         raise OSError(errno.EHOSTUNREACH, "No route to host")
 
-    monkeypatch.setattr(transfer_module._Splice, "move", unreachable)
+    monkeypatch.setattr(mover._Splice, "move", unreachable)
     with pytest.raises(OriginError):
         await move.run(_sized(BODY))
     assert move.right()
