@@ -32,6 +32,7 @@ _FILTERS = (
 class Swift:
     service: Service
     url: str
+    storage: dict[str, Service]  # by the URL of each server behind the proxy
 
     @property
     def endpoint(self) -> str:
@@ -40,6 +41,8 @@ class Swift:
 
     def wait(self) -> None:
         self.service.until_answers(f"{self.url}/healthcheck")
+        for url, service in self.storage.items():
+            service.until_answers(url)
 
 
 def start(auth_url: str, bin_dir: Path, processes: Processes) -> Swift:
@@ -48,6 +51,7 @@ def start(auth_url: str, bin_dir: Path, processes: Processes) -> Swift:
     ports = {kind: free_port() for kind in _KINDS}
     _common(home, bin_dir, ports)
     shared = {"swift_dir": home, "user": getpass.getuser(), "bind_ip": "127.0.0.1", "workers": 0}
+    storage = {}
     for kind, port in ports.items():
         conf = write_ini(
             home / f"{kind}.conf",
@@ -64,7 +68,8 @@ def start(auth_url: str, bin_dir: Path, processes: Processes) -> Swift:
                 f"app:{kind}-server": {"use": f"egg:swift#{kind}"},
             },
         )
-        processes.start(f"swift-{kind}", bin_dir / f"swift-{kind}-server", conf, "--verbose")
+        service = processes.start(f"swift-{kind}", bin_dir / f"swift-{kind}-server", conf, "--verbose")
+        storage[f"http://127.0.0.1:{port}/"] = service
     memcached, port = free_port(), free_port()
     processes.start(
         "memcached", "memcached", "-u", getpass.getuser(), "-l", "127.0.0.1", "-p", str(memcached)
@@ -89,7 +94,7 @@ def start(auth_url: str, bin_dir: Path, processes: Processes) -> Swift:
         },
     )
     service = processes.start("swift-proxy", bin_dir / "swift-proxy-server", conf, "--verbose")
-    return Swift(service, f"http://127.0.0.1:{port}")
+    return Swift(service, f"http://127.0.0.1:{port}", storage)
 
 
 def _common(home: Path, bin_dir: Path, ports: dict[str, int]) -> None:
