@@ -21,6 +21,10 @@ class _Failures:
     since: float
 
 
+#: Seconds that sums of fractions may be off by.
+_ROUNDING = 1e-6
+
+
 @define(eq=False)
 class Throttle:
     """Counts failures, and tells who has to wait.
@@ -40,7 +44,7 @@ class Throttle:
     def wait(self, address: str) -> int:
         """Whole seconds until this address may try again; 0: now."""
         excess = self._count(_whom(address)) - (self._burst - 1)
-        return math.ceil(excess * self._interval) if excess > 0 else 0
+        return max(0, math.ceil(excess * self._interval - _ROUNDING))
 
     def failed(self, address: str) -> None:
         """Somebody at this address brought wrong credentials."""
