@@ -23,6 +23,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
+from attrs import frozen
 from OpenSSL.SSL import Error as SSLError
 from prometheus_client import CollectorRegistry
 from twisted.application.service import IService
@@ -65,7 +66,6 @@ from txglancecache.proxy.app import DataApp
 from txglancecache.proxy.authorization import Authorizer
 from txglancecache.proxy.clearance import Clearance
 from txglancecache.proxy.images import Images
-from txglancecache.proxy.observer import DownloadObserver
 from txglancecache.proxy.passthrough import PassThrough
 from txglancecache.proxy.site import data_site
 from txglancecache.service.command import Options, refuse
@@ -204,27 +204,97 @@ def _cache(settings: Settings, reactor: Any, directory: Directory, index: Index,
     )
 
 
-def _data_app(
-    settings: Settings,
-    reactor: Any,
-    cache: Cache,
-    client: OriginClient,
-    glance: Glance,
-    pools: Pools,
-    observer: DownloadObserver,
-) -> IResource:
-    name = _pseudonym()
-    pass_through = PassThrough(client, pseudonym=name, trusted=is_trusted(settings.trusted_proxies))
+@frozen(eq=False)
+class _Core:
+    """What both sites stand on."""
+
+    settings: Settings
+    reactor: Any
+    registry: CollectorRegistry
+    pools: Pools
+    client: OriginClient
+    glance: Glance
+    directory: Directory
+    cache: Cache
+    steward: Steward
+    jobs: Jobs
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        reactor: Any,
+        directory: Directory,
+        client: OriginClient,
+        registry: CollectorRegistry,
+    ) -> _Core:
+        pools = Pools(reactor)
+        glance = Glance(client, reactor)
+        index = Index(directory.index_path, reactor, pools.index)
+        cache = _cache(settings, reactor, directory, index, pools)
+        steward = Steward(cache, directory, index, pools.disk, pools.hash)
+        account = ServiceCredentials(service_session(settings.config_files), pools.disk)
+        chores = Chores(cache, steward, glance, client, account)
+        jobs = Jobs(chores, index, cache.events, reactor, JobSettings(), time.time)
+        return cls(settings, reactor, registry, pools, client, glance, directory, cache, steward, jobs)
+
+    def load(self) -> None:
+        """Take up what an earlier process has left; blocks."""
+        self.cache.load()
+        self.jobs.load()
+
+    def start(self) -> None:
+        self.cache.start()
+        self.jobs.start()
+
+    async def close(self) -> None:
+        try:
+            await self.jobs.stop()
+            await self.cache.close()
+        finally:
+            await self.client.close()
+            self.pools.stop()
+
+
+def _downloads(core: _Core) -> IResource:
+    """The data site's application."""
+    settings, reactor, name = core.settings, core.reactor, _pseudonym()
+    pass_through = PassThrough(core.client, pseudonym=name, trusted=is_trusted(settings.trusted_proxies))
     clearance = Clearance(
-        cache,
-        glance,
-        Authorizer(glance, reactor, settings.authorization_ttl),
+        core.cache,
+        core.glance,
+        Authorizer(core.glance, reactor, settings.authorization_ttl),
         reactor,
         settings.revalidate_after,
     )
-    delivery = Delivery(reactor, pools.disk, _STALL_TIMEOUT)
-    images = Images(cache, clearance, client, pass_through, delivery, reactor, name, observer)
-    return DataApp(cache, images, pass_through).resource()
+    delivery = Delivery(reactor, core.pools.disk, _STALL_TIMEOUT)
+    observer = DownloadMetrics(core.registry)
+    images = Images(core.cache, clearance, core.client, pass_through, delivery, reactor, name, observer)
+    return DataApp(core.cache, images, pass_through).resource()
+
+
+def _native(core: _Core, streams: Streams) -> IResource:
+    """The management site's own application."""
+    settings, reactor = core.settings, core.reactor
+    facts = NodeFacts(
+        socket.gethostname(), __version__, settings.origin, reactor.seconds(), settings.manage_auth
+    )
+    core.registry.register(CacheCollector(core.steward, core.jobs, facts))
+    checks = {
+        "origin": origin_check(core.client),
+        "disk": disk_check(core.directory.path, core.pools.disk),
+        "room": room_check(core.steward.status),
+    }
+    return NativeAPI(
+        facts,
+        core.steward,
+        core.jobs,
+        Permission(core.glance, core.client.origin.netloc),
+        Doctor(checks, reactor),
+        streams,
+        partial(exposition, core.registry),
+        reactor,
+    ).resource()
 
 
 def _pseudonym() -> bytes:
@@ -256,53 +326,25 @@ def compose(settings: Settings, reactor: Any, owner: Callable[[], AbstractContex
     registry = CollectorRegistry()
     process_metrics(registry)
     client = _client(settings, reactor, OriginMetrics(registry))
-    session = service_session(settings.config_files)
     with owner():
         directory = Directory.open(Path(settings.cache_dir))
     data.refuse_if_in_use()
     manage.refuse_if_in_use()
 
-    pools = Pools(reactor)
-    admission = _admission(settings, reactor, pools)
-    glance = Glance(client, reactor)
-    index = Index(directory.index_path, reactor, pools.index)
-    cache = _cache(settings, reactor, directory, index, pools)
-    steward = Steward(cache, directory, index, pools.disk, pools.hash)
-    chores = Chores(cache, steward, glance, client, ServiceCredentials(session, pools.disk))
-    jobs = Jobs(chores, index, cache.events, reactor, JobSettings(), time.time)
-    facts = NodeFacts(
-        socket.gethostname(), __version__, settings.origin, reactor.seconds(), settings.manage_auth
-    )
-    registry.register(CacheCollector(steward, jobs, facts))
+    core = _Core.of(settings, reactor, directory, client, registry)
+    admission = _admission(settings, reactor, core.pools)
     lag = LagMeter(registry, reactor)
-    streams = Streams(cache.events, reactor)
-    checks = {
-        "origin": origin_check(client),
-        "disk": disk_check(directory.path, pools.disk),
-        "room": room_check(steward.status),
-    }
-    native = NativeAPI(
-        facts,
-        steward,
-        jobs,
-        Permission(glance, client.origin.netloc),
-        Doctor(checks, reactor),
-        streams,
-        partial(exposition, registry),
-        reactor,
-    )
+    streams = Streams(core.cache.events, reactor)
     page = Page()
-    trusted = is_trusted(settings.trusted_proxies)
-    forward = Forward(client, pseudonym=_pseudonym(), trusted=trusted)
-    compatible = compatible_resource(steward, jobs, glance, forward)
-    observer = DownloadMetrics(registry)
-    data_app = _data_app(settings, reactor, cache, client, glance, pools, observer)
+    forward = Forward(client, pseudonym=_pseudonym(), trusted=is_trusted(settings.trusted_proxies))
+    compatible = compatible_resource(core.steward, core.jobs, core.glance, forward)
+    data_app = _downloads(core)
     if settings.cache_api_on_data_site:
         data_app = Parts([Part(is_for_cache, Normalized(admission.gate(compatible)))], data_app)
     data_factory = data_site(data_app, reactor=reactor)
     manage_factory = management_site(
         management_resource(
-            native.resource(),
+            _native(core, streams),
             guard_for(manage, settings.manage_auth),
             parts=[Part(page.claims, page), Part(is_for_glance, compatible)],
             admit=lambda inner: Normalized(admission.gate(inner)),
@@ -315,26 +357,21 @@ def compose(settings: Settings, reactor: Any, owner: Callable[[], AbstractContex
     connections.watch(manage_factory)
 
     def prepare() -> None:
-        pools.start()
+        core.pools.start()
         with owner():
-            cache.load()
-            jobs.load()
+            core.load()
 
     def begin() -> None:
-        cache.start()
-        jobs.start()
+        core.start()
         admission.start()
         lag.start()
 
     async def end() -> None:
         lag.stop()
         try:
-            await jobs.stop()
-            await cache.close()
-        finally:
             await admission.stop()
-            await client.close()
-            pools.stop()
+        finally:
+            await core.close()
 
     return Node(
         clock=reactor,
