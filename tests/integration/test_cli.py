@@ -269,7 +269,7 @@ def test_progress(alice: Shell, cloud: Cloud, relay: Relay) -> None:
 def test_interrupted_progress(alice: Shell, cloud: Cloud, relay: Relay, node: Proxy) -> None:
     """Ctrl-C ends the bar and not the job, which `queue` shows and can cancel."""
     image = cloud.images.create(LARGE)
-    relay.pace(8 * MIB)
+    relay.pace(2 * MIB)
     with Terminal(alice, "prefetch", image.id, "--wait") as terminal:
         terminal.until("MiB/s")
         terminal.type("\x03")
