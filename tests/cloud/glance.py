@@ -6,6 +6,7 @@ from pathlib import Path
 
 from attrs import frozen
 
+from tests.cloud.identity import PASSWORD
 from tests.cloud.ini import Sections, write_ini
 from tests.cloud.ports import free_port
 from tests.cloud.processes import Processes, Service
@@ -36,7 +37,7 @@ def authtoken(auth_url: str, user: str) -> dict[str, object]:
         "auth_url": auth_url,
         "auth_type": "password",
         "username": user,
-        "password": "secret",
+        "password": PASSWORD,
         "project_name": "service",
         "user_domain_id": "default",
         "project_domain_id": "default",
@@ -54,7 +55,7 @@ def start_for(auth_url: str, bin_dir: Path, template: Path, paste: Path, process
         {
             "ref1": {
                 "user": "service:glance",
-                "key": "secret",
+                "key": PASSWORD,
                 "user_domain_id": "default",
                 "project_domain_id": "default",
                 "auth_version": 3,

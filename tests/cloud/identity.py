@@ -5,9 +5,8 @@ from typing import Any
 from attrs import define, field, frozen
 
 from tests.cloud.client import call, request
-from tests.cloud.keystone import ADMIN_PASSWORD
 
-PASSWORD = "secret"
+PASSWORD = "secret"  # everybody's
 REGION = "RegionOne"
 
 
@@ -103,6 +102,3 @@ class Identity:
 
     def _post(self, path: str, payload: object) -> Any:
         return call("POST", self.url + path, token=self.token("admin"), payload=payload).json()
-
-
-assert PASSWORD == ADMIN_PASSWORD

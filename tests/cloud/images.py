@@ -95,9 +95,6 @@ class Images:
     def deactivate(self, image: Image) -> None:
         call("POST", f"{self.url}/v2/images/{image.id}/actions/deactivate", token=self.token("admin"))
 
-    def reactivate(self, image: Image) -> None:
-        call("POST", f"{self.url}/v2/images/{image.id}/actions/reactivate", token=self.token("admin"))
-
     def share(self, image: Image, project: str, member: str) -> None:
         """Share with a project, whose user accepts."""
         shared = {"op": "replace", "path": "/visibility", "value": "shared"}

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from attrs import frozen
 
+from tests.cloud.identity import PASSWORD
 from tests.cloud.ini import write_ini
 from tests.cloud.ports import free_port
 from tests.cloud.processes import Processes, Service
-
-ADMIN_PASSWORD = "secret"
 
 
 def preparation(bin_dir: Path, template: Path) -> Iterator[list[str | Path]]:
@@ -22,7 +21,7 @@ def preparation(bin_dir: Path, template: Path) -> Iterator[list[str | Path]]:
     yield [*manage, "db_sync"]
     for keys in ("fernet_setup", "credential_setup"):
         yield [*manage, keys, "--keystone-user", str(os.getuid()), "--keystone-group", str(os.getgid())]
-    yield [*manage, "bootstrap", "--bootstrap-password", ADMIN_PASSWORD]
+    yield [*manage, "bootstrap", "--bootstrap-password", PASSWORD]
 
 
 def _configure(home: Path, lifetime: int, name: str = "keystone.conf") -> Path:

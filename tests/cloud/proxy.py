@@ -154,14 +154,8 @@ class Proxy:
 
     def rss(self) -> int:
         """Bytes of memory that are its own, not files'."""
-        return self._memory("RssAnon")
-
-    def peak_rss(self) -> int:
-        return self._memory("VmHWM")
-
-    def _memory(self, name: str) -> int:
         status = Path(f"/proc/{self.service.pid}/status").read_text()
-        found = re.search(rf"^{name}:\s+(\d+) kB$", status, re.MULTILINE)
+        found = re.search(r"^RssAnon:\s+(\d+) kB$", status, re.MULTILINE)
         assert found is not None, status
         return int(found[1]) * 1024
 
