@@ -8,7 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -75,9 +75,12 @@ class NodeClient:
         with self._exchange(method, target, headers, content, accept) as response:
             return _parsed(self._read(response))
 
-    def stream(self, path: str, last: int | None) -> Iterator[Message]:
+    def stream(
+        self, path: str, last: int | None, heard: Callable[[], None] = lambda: None
+    ) -> Iterator[Message]:
         """Events as they come, after the one with this serial; ends when the node ends it.
 
+        :param heard: called with every sign of life, of which the node gives one every few seconds.
         :raises Unreachable: where the stream breaks.
         """
         headers = {"Accept": "text/event-stream"}
@@ -86,9 +89,17 @@ class NodeClient:
         with self._exchange("GET", path, headers, None, (), timeout=_HEARTBEAT) as response:
             if not response.headers.get_content_type() == "text/event-stream":
                 raise CommandError(f"{self.address} has no stream of events")
-            lines = iter(response.readline, b"")
+
+            def lines() -> Iterator[str]:
+                for line in iter(response.readline, b""):
+                    heard()
+                    yield line.decode("utf-8", "replace")
+
             try:
-                yield from messages(line.decode("utf-8", "replace") for line in lines)
+                yield from messages(lines())
+            except BrokenPipeError:
+                # That was `heard`: reading from a node breaks no pipe.
+                raise
             except (OSError, http.client.HTTPException) as error:
                 raise self._unreachable(error) from None
 

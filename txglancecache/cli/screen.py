@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TextIO
 
@@ -60,6 +61,20 @@ class Screen:
 
     def flush(self) -> None:
         self._out.flush()
+
+    def expect_reader(self) -> None:
+        """Whoever waits for long with nothing to write would not notice that nobody reads any more.
+
+        :raises BrokenPipeError: nobody does.
+        """
+        try:
+            poll = select.poll()
+            poll.register(self._out.fileno(), 0)
+        except (OSError, ValueError):
+            # It is no file: a test's buffer.
+            return
+        if any(event & select.POLLERR for _, event in poll.poll(0)):
+            raise BrokenPipeError
 
     # remarks
 

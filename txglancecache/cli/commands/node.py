@@ -130,7 +130,7 @@ def _stream(context: Context) -> Iterator[dict[str, object]]:
     connected, failures = False, 0
     while True:
         try:
-            for message in context.node.stream("/cache/events", last):
+            for message in context.node.stream("/cache/events", last, context.screen.expect_reader):
                 connected, failures = True, 0
                 last = int(message.id) if message.id.isdecimal() else last
                 yield json.loads(message.data)
