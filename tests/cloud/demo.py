@@ -103,6 +103,7 @@ def _say(what: str, listen: int, manage: int, image: str, header: str) -> None:
   curl -s http://127.0.0.1:{manage}/cache | python3 -m json.tool
   curl -s http://127.0.0.1:{manage}/cache/images | python3 -m json.tool
 
+The same in a browser: http://127.0.0.1:{manage}/cache/
 Ctrl-C stops everything.
 """,
         flush=True,
