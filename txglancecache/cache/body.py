@@ -7,7 +7,7 @@ from collections.abc import Callable
 from threading import Lock
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from txglancecache.errors import StoreError
 from txglancecache.store.directory import Directory
@@ -68,11 +68,8 @@ class Body:
     def remove(self) -> Deferred[None]:
         """Unlink the file; those who hold it go on. `on_closed` is called when the last is gone."""
         self._removed = True
-        done: Deferred[None] = Deferred()
-        if self._exists or self._opening is not None:
-            done = self._in_thread(self._directory.remove_body, self.name)
-        else:
-            done.callback(None)
+        there = self._exists or self._opening is not None
+        done = self._in_thread(self._directory.remove_body, self.name) if there else succeed(None)
         if not self.held:
             done.addBoth(self._tell_closed)
         return done

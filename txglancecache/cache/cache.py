@@ -315,12 +315,6 @@ class Cache:
         if self.roster.remove(entry):
             self.quarantine.take(entry.body)
 
-    def fill_outdated(self, entry: Entry) -> None:
-        self.outdated(entry)
-
-    def fill_disk_failed(self, entry: Entry, error: StoreError) -> None:
-        self.disk_failed(entry, error)
-
     # -- inside ----------------------------------------------------------------------------------
 
     def _reader_left(self, entry: Entry, fill: Fill) -> None:

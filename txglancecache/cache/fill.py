@@ -226,12 +226,12 @@ class Fill:
             self._refused(error)
         except ImageChanged as error:
             self._give_up(error)
-            self._observer.fill_outdated(self._entry)
+            self._observer.outdated(self._entry)
         except OriginError as error:
             self._broke(error, progress=self._entry.extents.total > before)
         except StoreError as error:
             self._give_up(error)
-            self._observer.fill_disk_failed(self._entry, error)
+            self._observer.disk_failed(self._entry, error)
         except Exception as error:
             # Nobody knows what it was. To begin again at once could go on for ever.
             self._give_up(FillFailed(f"unexpectedly, {error!r}"))
@@ -356,7 +356,7 @@ class Fill:
             failure = error if isinstance(error, StoreError) else StoreError(f"cannot be verified: {error!r}")
             self._stopped = True
             entry.abort(failure)
-            self._observer.fill_disk_failed(entry, failure)
+            self._observer.disk_failed(entry, failure)
         finally:
             self._verifier = None
             entry.body.release()

@@ -26,8 +26,8 @@ class FillObserver(Protocol):
     def fill_mismatch(self, entry: Entry, error: DigestMismatch) -> None:
         """Every byte is there and the digest is wrong."""
 
-    def fill_outdated(self, entry: Entry) -> None:
+    def outdated(self, entry: Entry) -> None:
         """The origin has another body now."""
 
-    def fill_disk_failed(self, entry: Entry, error: StoreError) -> None:
+    def disk_failed(self, entry: Entry, error: StoreError) -> None:
         """The file cannot be written or read."""

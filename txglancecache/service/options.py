@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from attrs import frozen
 from cryptography.x509 import Name
@@ -26,7 +26,14 @@ _YEAR = 366 * 24 * 3600
 _VISIBLE = re.compile(r"[!#-\[\]-~]+", re.ASCII)
 
 
-class Size(types.ConfigType):
+class _Text(types.ConfigType):
+    """A type whose values the generated sample shows as they are written."""
+
+    def _formatter(self, value: Any) -> str:
+        return str(value)
+
+
+class Size(_Text):
     """A number of bytes, as ``4096``, ``512MiB`` or ``10GB``."""
 
     def __init__(self, minimum: int = 0) -> None:
@@ -39,11 +46,8 @@ class Size(types.ConfigType):
             raise ValueError(f"should be at least {self.minimum}")
         return count
 
-    def _formatter(self, value: Any) -> str:
-        return str(value)
 
-
-class Seconds(types.ConfigType):
+class Seconds(_Text):
     """A span of time that a timer can wait: finite, not negative, at most a year unless told otherwise."""
 
     def __init__(self, minimum: float = 0, maximum: float = _YEAR) -> None:
@@ -60,11 +64,18 @@ class Seconds(types.ConfigType):
             raise ValueError(f"should be between {self.minimum:g} and {self.maximum:.10g} seconds")
         return seconds
 
-    def _formatter(self, value: Any) -> str:
-        return str(value)
+
+def _http_url(text: str) -> SplitResult | None:
+    """The parts of an http or https URL with a host; None where it is none, or its port cannot be used."""
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        return None
+    return parts if usable else None
 
 
-class OriginLocation(types.ConfigType):
+class OriginLocation(_Text):
     """Scheme, host and port of the origin. A path would break the links in Glance's answers."""
 
     def __init__(self) -> None:
@@ -72,22 +83,15 @@ class OriginLocation(types.ConfigType):
 
     def __call__(self, value: Any) -> str:
         text = str(value).removesuffix("/")
-        try:
-            parts = urlsplit(text)
-            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        except ValueError:
-            usable = False
-        if not usable:
+        parts = _http_url(text)
+        if parts is None:
             raise ValueError(f"{value!r} is not of the form http://HOST[:PORT] or https://HOST[:PORT]")
         if parts.path or parts.query or parts.fragment or parts.username is not None:
             raise ValueError(f"{value!r} should be scheme, host and port only")
         return text
 
-    def _formatter(self, value: Any) -> str:
-        return str(value)
 
-
-class KeystoneLocation(types.ConfigType):
+class KeystoneLocation(_Text):
     """Where Keystone is, as ``http://keystone:5000/v3`` or ``https://cloud.example/identity``."""
 
     def __init__(self) -> None:
@@ -95,23 +99,16 @@ class KeystoneLocation(types.ConfigType):
 
     def __call__(self, value: Any) -> str:
         text = str(value).rstrip("/")
-        try:
-            parts = urlsplit(text)
-            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        except ValueError:
-            usable = False
+        parts = _http_url(text)
         # Callers are shown it in a quoted string of a header.
-        if not usable or not _VISIBLE.fullmatch(text):
+        if parts is None or not _VISIBLE.fullmatch(text):
             raise ValueError(f"{value!r} is not of the form http://HOST[:PORT][/PATH] or https://…")
         if parts.query or parts.fragment or parts.username is not None:
             raise ValueError(f"{value!r} should be scheme, host, port and path only")
         return text
 
-    def _formatter(self, value: Any) -> str:
-        return str(value)
 
-
-class Subjects(types.ConfigType):
+class Subjects(_Text):
     """Subjects of certificates as RFC 4514 writes them, with semicolons between them."""
 
     def __init__(self) -> None:
@@ -128,11 +125,8 @@ class Subjects(types.ConfigType):
                 f"{text!r} is no subject of a certificate, such as CN=operator,O=Example"
             ) from None
 
-    def _formatter(self, value: Any) -> str:
-        return str(value)
 
-
-class Network(types.ConfigType):
+class Network(_Text):
     """An IP address or network, such as ``10.1.0.0/16``."""
 
     def __init__(self) -> None:
@@ -140,9 +134,6 @@ class Network(types.ConfigType):
 
     def __call__(self, value: Any) -> str:
         return str(ipaddress.ip_network(str(value).strip(), strict=False))
-
-    def _formatter(self, value: Any) -> str:
-        return str(value)
 
 
 @frozen

@@ -17,7 +17,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -248,8 +247,6 @@ def _files(root: Path) -> Iterator[BodyFile]:
 
 def _body_file(entry: os.DirEntry[str]) -> BodyFile:
     status = entry.stat(follow_symlinks=False)
-    if not stat.S_ISREG(status.st_mode):
-        return BodyFile(entry.name, 0, 0)
     return BodyFile(entry.name, status.st_size, status.st_blocks * 512)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
@@ -133,9 +133,7 @@ class Index:
     def _write_pending(self) -> Deferred[None]:
         batch, self._pending = self._pending, {}
         if not batch:
-            done: Deferred[None] = Deferred()
-            done.callback(None)
-            return done
+            return succeed(None)
 
         def keep(failure: Any) -> None:
             _log.error("Cannot write the index: {error}", error=failure.getErrorMessage())
