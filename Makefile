@@ -16,7 +16,7 @@ SHELL := /bin/bash
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: help run test lint unit integration sample readme constraints venv debian-run debian-test clean
+.PHONY: help run test lint unit integration faults sample readme constraints venv debian-run debian-test clean
 
 help:  ## say what there is to make
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -31,7 +31,7 @@ test: debian-test lint unit integration  ## all the checks and all the tests
 lint: $(STAMP)  ## style, types, layers, generated files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict txglancecache tests/cloud tests/integration
+	$(BIN)/mypy --strict txglancecache tests/cloud tests/integration tests/faults
 	$(BIN)/lint-imports
 	$(BIN)/oslo-config-generator --config-file etc/oslo-config-generator/txglancecache.conf \
 	    --output-file $(VENV)/sample.conf
@@ -43,8 +43,12 @@ lint: $(STAMP)  ## style, types, layers, generated files
 unit: $(STAMP)  ## the unit tests
 	$(BIN)/pytest -q --timeout=120 $(PYTEST_OPTIONS) tests/unit
 
-integration: debian-test $(STAMP)  ## the tests on a real Keystone, Glance and Swift
-	$(BIN)/pytest -q -p no:twisted --timeout=180 --durations=10 $(PYTEST_OPTIONS) tests/integration
+integration: debian-test $(STAMP)  ## the tests on a real Keystone, Glance and Swift, and the faults in short
+	$(BIN)/pytest -q -p no:twisted --timeout=180 --durations=10 $(PYTEST_OPTIONS) tests/integration tests/faults
+
+faults: debian-test $(STAMP)  ## the whole fault campaign; its table is printed, and written to docs/faults.rst
+	$(BIN)/pytest -q -p no:twisted --timeout=1800 --whole-campaign --faults-page=docs/faults.rst \
+	    $(PYTEST_OPTIONS) tests/faults
 
 sample: $(STAMP)  ## write the samples in etc anew
 	$(BIN)/oslo-config-generator --config-file etc/oslo-config-generator/txglancecache.conf

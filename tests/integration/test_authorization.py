@@ -13,12 +13,12 @@ from attrs import frozen
 
 from tests.cloud.client import Answer, Download
 from tests.cloud.cloud import Cloud
+from tests.cloud.fixtures import ProxyFactory
 from tests.cloud.glance import FILE_STORE, SWIFT_STORE
 from tests.cloud.images import Image
 from tests.cloud.payload import MIB, Payload
 from tests.cloud.proxy import Proxy, eventually
 from tests.cloud.relay import Relay
-from tests.integration.conftest import ProxyFactory
 
 BODY = Payload(4 * MIB, seed=1)
 PART = (MIB + 17, 3 * MIB + 5)

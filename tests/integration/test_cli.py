@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from tests.cloud.cloud import Cloud
+from tests.cloud.fixtures import ProxyFactory
 from tests.cloud.identity import PASSWORD
 from tests.cloud.images import Image
 from tests.cloud.payload import MIB, Payload
@@ -27,7 +28,6 @@ from tests.cloud.ports import free_port
 from tests.cloud.processes import environment
 from tests.cloud.proxy import Proxy
 from tests.cloud.relay import Relay
-from tests.integration.conftest import ProxyFactory
 from tests.integration.launching import Launch
 
 BODY = Payload(8 * MIB, seed=40)

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.cloud.cloud import Cloud
+from tests.cloud.fixtures import ProxyFactory
 from tests.cloud.images import Image
 from tests.cloud.payload import MIB, FileBody, Payload
 from tests.cloud.processes import environment
 from tests.cloud.proxy import Proxy
 from tests.cloud.relay import Relay
-from tests.integration.conftest import ProxyFactory
 
 BODY = Payload(8 * MIB, seed=6)
 

@@ -12,12 +12,12 @@ import pytest
 
 from tests.cloud.client import Download, after
 from tests.cloud.cloud import Cloud
+from tests.cloud.fixtures import ProxyFactory
 from tests.cloud.glance import FILE_STORE, SWIFT_STORE
 from tests.cloud.images import Image
 from tests.cloud.payload import GIB, MIB, Payload
 from tests.cloud.proxy import Proxy, eventually
 from tests.cloud.relay import Relay
-from tests.integration.conftest import ProxyFactory
 
 CLIENTS = 16
 BIG = Payload(GIB, seed=2)

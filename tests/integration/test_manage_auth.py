@@ -14,11 +14,11 @@ import pytest
 from tests.cloud import keystone as keystones
 from tests.cloud.client import Answer, request
 from tests.cloud.cloud import Cloud
+from tests.cloud.fixtures import ProxyFactory
 from tests.cloud.ports import LOOPBACK
 from tests.cloud.processes import Processes
 from tests.cloud.processes import stop as stop_processes
 from tests.cloud.proxy import Proxy
-from tests.integration.conftest import ProxyFactory
 from tests.integration.launching import PATIENCE, Launch
 from tests.unit.authority import Authority
 

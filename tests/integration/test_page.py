@@ -13,11 +13,11 @@ from selenium.webdriver.common.keys import Keys
 
 from tests.cloud.client import call
 from tests.cloud.cloud import Cloud
+from tests.cloud.fixtures import ProxyFactory
 from tests.cloud.payload import Payload
 from tests.cloud.proxy import Proxy
 from tests.cloud.relay import Relay
 from tests.integration.browser import Browser, browser
-from tests.integration.conftest import ProxyFactory
 from txglancecache.extents import Extents
 from txglancecache.store.directory import Directory
 from txglancecache.store.schema import ENTRIES, Record, connect

@@ -8,12 +8,12 @@ import pytest
 
 from tests.cloud.client import Download
 from tests.cloud.cloud import Cloud
+from tests.cloud.fixtures import ProxyFactory
 from tests.cloud.glance import FILE_STORE, SWIFT_STORE
 from tests.cloud.images import Image
 from tests.cloud.payload import MIB, Payload
 from tests.cloud.proxy import Proxy
 from tests.cloud.relay import Relay
-from tests.integration.conftest import ProxyFactory
 
 BODY = Payload(64 * MIB, seed=10)
 SMALL = Payload(4 * MIB, seed=11)

@@ -12,12 +12,12 @@ from attrs import frozen
 
 from tests.cloud.client import call, request
 from tests.cloud.cloud import Cloud
+from tests.cloud.fixtures import ProxyFactory
 from tests.cloud.images import Image
 from tests.cloud.payload import MIB, Payload
 from tests.cloud.processes import environment
 from tests.cloud.proxy import Proxy
 from tests.cloud.relay import Relay
-from tests.integration.conftest import ProxyFactory
 
 BODY = Payload(4 * MIB, seed=31)
 NOBODYS = "00000000-0000-0000-0000-000000000000"
