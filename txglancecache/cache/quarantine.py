@@ -41,8 +41,8 @@ class Quarantine:
         return self._account.charged.total
 
     def load(self) -> None:
-        """Count what is there; blocks."""
-        self._count(sum(body.allocated for body in self._directory.quarantined()))
+        """Count what is there, and remove what a crash has left beyond the bounds; blocks."""
+        self._count(self._directory.trim_quarantine(self._most_files, self._most_bytes))
 
     def take(self, body: Body) -> None:
         """Move a body file here."""

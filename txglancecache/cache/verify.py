@@ -55,14 +55,18 @@ class Verifier:
                 await self._grown.wait()
                 continue
             stop = min(reach, self.hashed + _TURN)
-            await self._in_thread(_hash, digest, fd, self.hashed, stop)
+            await self._in_thread(hash_part, digest, fd, self.hashed, stop)
             self.hashed = stop
         if digest.hexdigest() != image.digest:
             raise DigestMismatch(image.algorithm, image.digest, digest.hexdigest())
         return True
 
 
-def _hash(digest: hashlib._Hash, fd: int, position: int, stop: int) -> None:
+def hash_part(digest: hashlib._Hash, fd: int, position: int, stop: int) -> None:
+    """Have ``digest`` take in ``[position, stop)`` of the file; blocks.
+
+    :raises StoreError: the file cannot be read, or is shorter.
+    """
     buffer = memoryview(bytearray(min(_BUFFER, stop - position)))
     while position < stop:
         try:

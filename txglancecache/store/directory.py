@@ -71,17 +71,9 @@ class Directory:
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.chmod(0o700)
-            lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StoreUnusable(str(path), error.strerror or str(error)) from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(lock)
-            if error.errno in (errno.EAGAIN, errno.EACCES):
-                raise DirectoryLocked(str(path)) from None
-            raise StoreUnusable(str(path), error.strerror or str(error)) from error
-        directory = cls(path, lock)
+        directory = cls(path, _lock(path, os.O_RDWR | os.O_CREAT))
         try:
             for folder in (directory.bodies_path, directory.quarantine_path):
                 folder.mkdir(mode=0o700, exist_ok=True)
@@ -89,6 +81,16 @@ class Directory:
             directory.close()
             raise StoreUnusable(str(path), error.strerror or str(error)) from error
         return directory
+
+    @classmethod
+    def open_as_it_is(cls, path: Path) -> Directory:
+        """Take the lock of a directory that is there, to look at it: nothing is created or changed.
+
+        :raises StoreUnusable: there is no cache directory, or it cannot be entered.
+        :raises DirectoryLocked: another process has it.
+        """
+        path = Path(os.path.abspath(path))
+        return cls(path, _lock(path, os.O_RDONLY))
 
     def close(self) -> None:
         """Give the lock back. Idempotent."""
@@ -120,7 +122,7 @@ class Directory:
         path = self.body_path(name)
         if not path.parent.exists():
             path.parent.mkdir(mode=0o700, exist_ok=True)
-            _sync_directory(self.bodies_path)
+            sync_directory(self.bodies_path)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             os.ftruncate(fd, size)
@@ -130,7 +132,7 @@ class Directory:
                 if error.errno not in (errno.ENOTSUP, errno.ENOSPC, errno.E2BIG):
                     raise
             os.fsync(fd)
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
         except BaseException:
             os.close(fd)
             path.unlink(missing_ok=True)
@@ -178,6 +180,10 @@ class Directory:
         """
         os.replace(self.body_path(name), self.quarantine_path / name)
         os.utime(self.quarantine_path / name)
+        return self.trim_quarantine(keep, keep_bytes)
+
+    def trim_quarantine(self, keep: int, keep_bytes: int) -> int:
+        """Keep the newest bodies of the quarantine, within the bounds of `quarantine`; returns their bytes."""
         kept = 0
         newest_first = sorted(self.quarantine_path.iterdir(), key=lambda path: -path.stat().st_mtime_ns)
         for rank, path in enumerate(newest_first):
@@ -230,6 +236,22 @@ class BodyUnusable(StoreError):
         return f"body {self.name}: {self.reason}"
 
 
+def _lock(path: Path, flags: int) -> int:
+    """Take the lock of the directory ``path``; returns the descriptor that holds it."""
+    try:
+        lock = os.open(path / "lock", flags | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreUnusable(str(path), error.strerror or str(error)) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            raise DirectoryLocked(str(path)) from None
+        raise StoreUnusable(str(path), error.strerror or str(error)) from error
+    return lock
+
+
 def _label(path: str | Path) -> bytes | None:
     try:
         return os.getxattr(path, _LABEL)
@@ -250,7 +272,8 @@ def _body_file(entry: os.DirEntry[str]) -> BodyFile:
     return BodyFile(entry.name, status.st_size, status.st_blocks * 512)
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Have the names in a directory, and those that are gone from it, on disk; blocks."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
