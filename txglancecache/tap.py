@@ -73,7 +73,7 @@ from txglancecache.service.config import Settings
 from txglancecache.service.draining import Connections
 from txglancecache.service.listening import Inet, Inherited, Listener, listener
 from txglancecache.service.node import Node
-from txglancecache.service.process import give_up, heed_signals, one_line, owned_by
+from txglancecache.service.process import access_line, give_up, go_by_uptime, heed_signals, one_line, owned_by
 from txglancecache.service.service_auth import ServiceCredentials, service_session
 from txglancecache.service.threads import Pools
 from txglancecache.store.directory import Directory
@@ -91,6 +91,7 @@ def makeService(options: Options) -> IService:
     reactor: Any
     from twisted.internet import reactor
 
+    go_by_uptime(reactor)
     twistd: dict[str, Any] = options.parent or {}
     try:
         if twistd.get("chroot") is not None:
@@ -341,7 +342,7 @@ def compose(settings: Settings, reactor: Any, owner: Callable[[], AbstractContex
     data_app = _downloads(core)
     if settings.cache_api_on_data_site:
         data_app = Parts([Part(is_for_cache, Normalized(admission.gate(compatible)))], data_app)
-    data_factory = data_site(data_app, reactor=reactor)
+    data_factory = data_site(data_app, reactor=reactor, access_line=access_line)
     manage_factory = management_site(
         management_resource(
             _native(core, streams),
@@ -350,6 +351,7 @@ def compose(settings: Settings, reactor: Any, owner: Callable[[], AbstractContex
             admit=lambda inner: Normalized(admission.gate(inner)),
         ),
         reactor=reactor,
+        access_line=access_line,
     )
     connections = Connections()
     connections.before_draining(streams.close)

@@ -90,8 +90,8 @@ def rst_page(rows: Iterable[Row], seconds: float) -> str:
         "The fault campaign",
         "==================",
         "",
-        "Written by ``make faults``. Each trial runs a real node, with real clients, before a real Glance or a",
-        "peer that misbehaves as no Glance can be made to; ``tests/faults`` says what each checks.",
+        "Written by ``make faults``. Each trial runs a real node, with real clients, before a real Glance or",
+        "a peer that misbehaves as no Glance can be made to; ``tests/faults`` says what each checks.",
         "",
         f"{datetime.now(UTC):%Y-%m-%d}, {seconds / 60:.0f} minutes on {os.cpu_count()} cores, "
         f"{platform.system()} {platform.release()}, Python {platform.python_version()}, "

@@ -97,7 +97,8 @@ def move(source: Detached, sink: Sink, written: Callable[[int, int], None], sile
             try:
                 moved = mover.move(source.socket, sink.fd, sink.position, count, keep)
             except BlockingIOError:
-                if not poll.poll(silence * 1000):
+                # Asked twice: if this process stood still, the time is up, whatever has come meanwhile.
+                if not (poll.poll(silence * 1000) or poll.poll(0)):
                     raise OriginTimeout(f"the origin sent nothing for {silence:g} s") from None
                 continue
             except _SpliceRefused:

@@ -12,7 +12,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 class Patience:
     """Calls ``lost`` once nothing has been sent for ``seconds`` although there was something to send.
 
-    Cheap to `renew` often: the timer is moved when it fires, not before.
+    Cheap to `renew` often: the timer is moved when it fires, not before. When the time is up it waits for one
+    more turn of the reactor: it may have been this process that stood still, while the client was ready.
     """
 
     seconds: float
@@ -20,6 +21,7 @@ class Patience:
     _lost: Callable[[], None]
     _since: float = field(default=0.0, init=False)
     _timer: IDelayedCall | None = field(default=None, init=False)
+    _last: bool = field(default=False, init=False)
 
     def renew(self) -> None:
         """The client has just taken something, or there was nothing for it to take."""
@@ -36,7 +38,8 @@ class Patience:
     def _look(self) -> None:
         self._timer = None
         left = self._since + self.seconds - self._clock.seconds()
-        if left > 0:
-            self._timer = self._clock.callLater(left, self._look)
+        last, self._last = self._last, left <= 0
+        if left > 0 or not last:
+            self._timer = self._clock.callLater(max(0.0, left), self._look)
         else:
             self._lost()

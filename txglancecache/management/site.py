@@ -113,6 +113,15 @@ class ManagementRequest(Request):
             self.channel.transport.abortConnection()
 
 
-def management_site(root: IResource, *, reactor: IReactorTime) -> Site:
-    """The management site as something that can listen."""
-    return Site(root, requestFactory=ManagementRequest, reactor=reactor, parsePOSTFormSubmission=False)
+def management_site(root: IResource, *, reactor: IReactorTime, access_line: Any = None) -> Site:
+    """The management site as something that can listen.
+
+    :param access_line: makes a line of the access log (`twisted.web.iweb.IAccessLogFormatter`).
+    """
+    return Site(
+        root,
+        requestFactory=ManagementRequest,
+        reactor=reactor,
+        logFormatter=access_line,
+        parsePOSTFormSubmission=False,
+    )

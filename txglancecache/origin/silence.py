@@ -1,4 +1,4 @@
-"""A timer for peers that say nothing."""
+"""A timer for peers that say nothing, or too little."""
 
 from __future__ import annotations
 
@@ -7,32 +7,46 @@ from collections.abc import Callable
 from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from txglancecache.origin.patience import Patience
+
 
 @define(eq=False)
 class Silence:
-    """Calls ``expired`` once it has listened for ``limit`` seconds on end and heard nothing.
+    """Calls ``expired``, with the reason, once a peer that is listened to has used up `Patience`.
 
     Starting, stopping and hearing cost next to nothing, because they happen for each piece of a body: one
-    delayed call looks now and then how long it has been quiet.
+    delayed call looks now and then how it has been.
     """
 
     _clock: IReactorTime
     _limit: float
-    _expired: Callable[[], None]
+    _rate: float
+    _expired: Callable[[str], None]
+    _patience: Patience = field(init=False)
     _since: float | None = field(default=None, init=False)
     _look: IDelayedCall | None = field(default=None, init=False)
+
+    @_patience.default
+    def _(self) -> Patience:
+        return Patience(self._limit, self._rate)
 
     def listen(self) -> None:
         """From now on silence counts."""
         if self._since is None:
-            self._since = self._clock.seconds()
+            self._begin()
             if self._look is None:
                 self._look = self._clock.callLater(self._limit, self._check)
 
-    def heard(self) -> None:
-        """Something came: silence counts from now."""
+    def heard(self, count: int) -> None:
+        """``count`` bytes came: silence counts from now."""
         if self._since is not None:
-            self._since = self._clock.seconds()
+            self._account(self._since)
+            self._patience.came(count)
+
+    def begin_anew(self) -> None:
+        """What went before is forgiven."""
+        if self._since is not None:
+            self._begin()
 
     def ignore(self) -> None:
         """Silence does not count until the next `listen`."""
@@ -45,13 +59,22 @@ class Silence:
             self._look.cancel()
             self._look = None
 
+    def _begin(self) -> None:
+        self._since = self._clock.seconds()
+        self._patience = Patience(self._limit, self._rate)
+
+    def _account(self, since: float) -> None:
+        self._since = self._clock.seconds()
+        self._patience.waited(self._since - since)
+
     def _check(self) -> None:
         self._look = None
         if self._since is None:
             return
-        left = self._since + self._limit - self._clock.seconds()
-        if left > 0:
-            self._look = self._clock.callLater(left, self._check)
+        self._account(self._since)
+        complaint = self._patience.complaint()
+        if complaint is None:
+            self._look = self._clock.callLater(self._patience.left, self._check)
         else:
             self._since = None
-            self._expired()
+            self._expired(complaint)

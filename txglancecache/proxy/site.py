@@ -166,7 +166,17 @@ class DataSite(Site):
         return [b"http/1.1"]
 
 
-def data_site(app: IResource, *, reactor: IReactorTime, timeout: float = 60.0) -> DataSite:
-    """The data site. A client may be silent for ``timeout`` seconds while it is its turn."""
-    options = {"reactor": reactor, "timeout": timeout, "parsePOSTFormSubmission": False}
+def data_site(
+    app: IResource, *, reactor: IReactorTime, timeout: float = 60.0, access_line: Any = None
+) -> DataSite:
+    """The data site. A client may be silent for ``timeout`` seconds while it is its turn.
+
+    :param access_line: makes a line of the access log (`twisted.web.iweb.IAccessLogFormatter`).
+    """
+    options = {
+        "reactor": reactor,
+        "timeout": timeout,
+        "logFormatter": access_line,
+        "parsePOSTFormSubmission": False,
+    }
     return DataSite(DataRoot(app), **options)  # type: ignore[no-untyped-call]  # so it is in Twisted

@@ -1,4 +1,5 @@
-"""What a node does to the process that it runs in: whose files it makes, signals, exit status, stderr.
+"""What a node does to the process that it runs in: whose files it makes, its clock, signals, exit status,
+stderr.
 
 All of it is global, so all of it is done from the composition root only.
 """
@@ -10,12 +11,16 @@ import os
 import pwd
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType, TracebackType
 from typing import Any
 
 from twisted.logger import Logger
+from twisted.web.http import combinedLogFormatter, datetimeToLogString
+from twisted.web.iweb import IRequest
 
 from txglancecache.errors import GlanceCacheError
 from txglancecache.service.node import Node
@@ -40,6 +45,23 @@ def owned_by(uid: int | None, gid: int | None) -> Iterator[None]:
     finally:
         os.seteuid(0)
         os.setegid(0)
+
+
+def go_by_uptime(reactor: Any) -> None:
+    """Have the reactor, and all who ask it for the time, go by a clock that nobody sets.
+
+    By itself it goes by the time of day: set back by an hour, it would let no time-out expire and every
+    permission hold for that hour; set forward, it would let all of them expire at once. This clock goes on
+    while the process is stopped or the machine suspended, as `time.monotonic` does not, so that no
+    permission outlives a suspension. To be called before anything is scheduled.
+    """
+    reactor.seconds = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+
+
+def access_line(timestamp: str, request: IRequest) -> str:
+    """A line of the access log with the time of day, which the reactor's clock does not know."""
+    line: str = combinedLogFormatter(datetimeToLogString(), request)
+    return line
 
 
 def one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

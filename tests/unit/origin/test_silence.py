@@ -75,3 +75,16 @@ def test_stopped(clock: Clock, silence: Silence, expired: list[str]) -> None:
     silence.stop()
     assert clock.getDelayedCalls() == []
     assert expired == []
+
+
+def test_what_came_while_the_process_stood_still(clock: Clock, silence: Silence, expired: list[str]) -> None:
+    """A peer that spoke while this process was stopped is heard before its time is taken to be up."""
+    silence.listen()
+    clock.rightNow += 1000
+    clock.callLater(0, silence.heard)  # the turn of the reactor in which the socket is read
+    clock.advance(0)
+    assert expired == []
+    clock.advance(9)
+    assert expired == []
+    clock.advance(1)
+    assert expired == ["expired"]

@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import pwd
 import sys
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from twisted.internet.base import ReactorBase
+from twisted.web.http import Request
+from twisted.web.test.requesthelper import DummyChannel
 
 from txglancecache.errors import ConfigurationError
 from txglancecache.service import process
@@ -66,3 +71,27 @@ def test_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
     process.one_line(ZeroDivisionError, other, None)
     assert capsys.readouterr().err == "twistd glancecache: the port is taken\n"
     assert others == [(ZeroDivisionError, other, None)]
+
+
+class Reactor(ReactorBase):
+    """One that keeps time and does nothing else."""
+
+    def installWaker(self) -> None:
+        """Nobody wakes it."""
+
+
+def test_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time-outs do not go by the time of day, which somebody may set."""
+    reactor = Reactor()
+    process.go_by_uptime(reactor)
+    now = reactor.seconds()
+    monkeypatch.setattr(time, "time", lambda: now + 1e9)
+    assert now <= reactor.seconds() < now + 100
+    assert 0 < reactor.callLater(100, list).getTime() - now < 200
+
+
+def test_access_log() -> None:
+    """Its lines have the time of day, whatever clock the site goes by."""
+    request = Request(DummyChannel(), False)
+    request.method, request.uri, request.clientproto = b"GET", b"/", b"HTTP/1.1"
+    assert f"/{datetime.now(UTC).year}:" in process.access_line("[01/Jan/1970:00:00:00 +0000]", request)

@@ -7,6 +7,7 @@ and remembers nothing.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from datetime import datetime
 from http import HTTPStatus
@@ -41,11 +42,13 @@ class Keystone:
     """One Keystone.
 
     :param url: its public address, with or without ``/v3``.
+    :param wall: the time of day, in seconds since the epoch.
     """
 
     _http: HTTPClient
     _clock: IReactorTime
     url: str
+    _wall: Callable[[], float] = field(default=time.time, repr=False)
     _location: str = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -77,7 +80,7 @@ class Keystone:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             _log.error("{url} says what is no token: {kind}", url=self.url, kind=type(error).__name__)
             raise CannotTell("Keystone's answer makes no sense") from None
-        if user.expires <= self._clock.seconds():
+        if user.expires <= self._wall():
             raise NotAuthenticated("this token has expired", tried=True)
         return user
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hmac
 import secrets
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
@@ -36,13 +38,14 @@ class _Known:
 class ByToken:
     """By the token in ``X-Auth-Token``.
 
-    :param clock: its time is the time of day.
     :param ttl: seconds for which Keystone's word holds; 0: for one request.
+    :param wall: the time of day, in seconds since the epoch.
     """
 
     _keystone: Keystone
     _clock: IReactorTime
     _ttl: float
+    _wall: Callable[[], float] = field(default=time.time, repr=False)
     _secret: bytes = field(factory=lambda: secrets.token_bytes(32), init=False, repr=False)
     _known: OrderedDict[bytes, _Known] = field(factory=OrderedDict, init=False, repr=False)
     _asking: dict[bytes, Outcome[KeystoneUser]] = field(factory=dict, init=False)
@@ -83,7 +86,7 @@ class ByToken:
             user = await self._keystone.validate(token)
         finally:
             self._asking.pop(key, None)
-        until = min(self._clock.seconds() + self._ttl, user.expires)
+        until = self._clock.seconds() + min(self._ttl, user.expires - self._wall())
         self._known[key] = _Known(user, until)
         self._known.move_to_end(key)
         while len(self._known) > _MOST_KEPT:

@@ -69,9 +69,10 @@ class _Site(Resource):
 
 @define(eq=False)
 class FakeKeystone:
-    """Keystone, and the one that asks it."""
+    """Keystone, and the one that asks it. The time of day may be ``ahead`` of the clock that nobody sets."""
 
     clock: Clock = field(factory=Clock)
+    ahead: float = 0.0
     site: _Site = field(init=False)
     keystone: Keystone = field(init=False)
     _treq: Any = field(init=False)
@@ -80,7 +81,10 @@ class FakeKeystone:
         self.site = _Site({})
         stub_treq: Any = StubTreq
         self._treq = stub_treq(self.site)
-        self.keystone = Keystone(self._treq, self.clock, URL)
+        self.keystone = Keystone(self._treq, self.clock, URL, self.wall)
+
+    def wall(self) -> float:
+        return self.clock.seconds() + self.ahead
 
     def know(self, token: bytes, *about: str, **changes: Any) -> None:
         """From now on this token is good."""

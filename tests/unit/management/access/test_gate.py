@@ -70,7 +70,7 @@ class World:
         self.keystone.know(ADMIN, "admin", "admin")
         self.keystone.know(READER, "reader", "reader")
         clock = self.keystone.clock
-        authenticator = self.authenticator or ByToken(self.keystone.keystone, clock, 10.0)
+        authenticator = self.authenticator or ByToken(self.keystone.keystone, clock, 10.0, self.keystone.wall)
         stub_treq: Any = StubTreq
         self.treq = stub_treq(Gate(self.behind, authenticator, self.policy, Throttle(clock.seconds, burst=3)))
 

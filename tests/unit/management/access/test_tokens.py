@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import capturedLogs
@@ -24,7 +25,7 @@ class World:
     by_token: ByToken = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.by_token = ByToken(self.fake.keystone, self.fake.clock, self.ttl)
+        self.by_token = ByToken(self.fake.keystone, self.fake.clock, self.ttl, self.fake.wall)
 
     def ask(self, token: bytes) -> tuple[Deferred[Any], list[Any]]:
         """An answer that may be under way, and where it will be."""
@@ -70,6 +71,18 @@ def test_not_beyond_expiry() -> None:
     world.fake.clock.advance(4.9)
     assert world.known(b"t")
     world.fake.clock.advance(0.1)
+    assert not world.known(b"t")
+
+
+@pytest.mark.parametrize("jump", [-1e9, 1e9])
+def test_time_of_day_is_set(jump: float) -> None:
+    """Whoever sets the time of day makes no token known for a longer or a shorter time."""
+    world = World()
+    world.fake.know(b"t", "alice", "admin")
+    world.answer(b"t")
+    world.fake.ahead = jump
+    assert world.known(b"t")
+    world.fake.clock.advance(10.0)
     assert not world.known(b"t")
 
 
