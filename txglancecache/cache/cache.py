@@ -125,7 +125,7 @@ class Cache:
         `start` sees to.
         """
         records = self._index.load()
-        found = reconcile(records or (), self._directory.bodies(), self.origin)
+        found = reconcile(records, self._directory.bodies(), self.origin)
         for key in found.forgotten:
             self._index.delete(key)
         for record in found.records:
@@ -135,7 +135,7 @@ class Cache:
             self.origin,
             self._directory,
             self._room,
-            rebuilding=records is None,
+            rebuilding=self._index.rebuilding,
             disk=self._threads.disk,
             hash=self._threads.hash,
         )
@@ -156,7 +156,7 @@ class Cache:
     def start(self) -> None:
         """Begin the work that goes on by itself: keeping the limits, and seeing to orphans."""
         self._trimming.start(_TRIM_INTERVAL, now=True)
-        self._recovering = Deferred.fromCoroutine(self._orphans.see_to(self._adopt))
+        self._recovering = Deferred.fromCoroutine(self._see_to_orphans())
         self._recovering.addErrback(lambda failure: _log.failure("Cannot see to orphaned bodies", failure))
 
     async def close(self) -> None:
@@ -325,6 +325,11 @@ class Cache:
 
     def _evicted(self, entry: Entry) -> None:
         self.events.note("evicted", entry.image.image_id, format_size(entry.account.charged.total))
+
+    async def _see_to_orphans(self) -> None:
+        await self._orphans.see_to(self._adopt)
+        if not self._orphans.names:
+            await self._index.rebuilt()
 
     def _adopt(self, name: str, image: Image) -> bool:
         """Make an entry of a file that has been found to be the whole image, unless there is one."""

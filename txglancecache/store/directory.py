@@ -7,7 +7,7 @@ the process. It knows names and files; which of them are worth keeping is decide
 
     <cache-dir>/            0700
       lock                  held with flock(2) as long as the process lives
-      index.sqlite          see `txglancecache.store.index`
+      index.*               see `txglancecache.store.index`
       bodies/<xx>/<name>    sparse body files, 0600; <xx> are the first two characters of the name
       quarantine/<name>     bodies that failed verification
 """
@@ -183,7 +183,7 @@ class Directory:
         return self.trim_quarantine(keep, keep_bytes)
 
     def trim_quarantine(self, keep: int, keep_bytes: int) -> int:
-        """Keep the newest bodies of the quarantine, within the bounds of `quarantine`; returns their bytes."""
+        """Keep the newest bodies there, within the bounds that `quarantine` has; returns their bytes."""
         kept = 0
         newest_first = sorted(self.quarantine_path.iterdir(), key=lambda path: -path.stat().st_mtime_ns)
         for rank, path in enumerate(newest_first):

@@ -2,22 +2,31 @@
 
 It owns the database file and the one thread that touches it after `Index.load`. What is put here is
 collected and written in one transaction per interval, so that a thousand hits cost one write. The
-caller sees to the order between body files and rows: a row is put only when what it says is on disk.
+caller sees to the order between body files and rows: a row is put only when what it says is on disk. A
+transaction that is committed outlives a power cut: a purge that was confirmed stays one.
+
+A lost index is rebuilt from body files, which takes a while. ``index.rebuilding`` lies beside it until
+that is done, so that a crash in between does not make whole bodies out to be ones that were dropped.
 """
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, DeferredLock, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from txglancecache.errors import StoreError
+from txglancecache.store.directory import sync_directory
 from txglancecache.store.schema import ENTRIES, JOBS, JobRecord, Record, connect
 
 _log = Logger()
@@ -48,11 +57,17 @@ class Index:
     _pending: _Batch = field(factory=dict, init=False)
     _timer: IDelayedCall | None = field(default=None, init=False)
     _database: sqlite3.Connection | None = field(default=None, init=False)
+    _jobs: list[JobRecord] = field(factory=list, init=False)
     _writing: DeferredLock = field(factory=DeferredLock, init=False)
     _closed: bool = field(default=False, init=False)
 
-    def load(self) -> list[Record] | None:
-        """Open the database and return its entries; ``None`` when there was none that could be used.
+    @property
+    def rebuilding(self) -> bool:
+        """Whether the index was lost, so that a body file that no row speaks of may be worth keeping."""
+        return _marker(self._path).exists()
+
+    def load(self) -> list[Record]:
+        """Open the database and return its entries; none when there was none that could be used.
 
         A damaged database is set aside with the ending ``.damaged`` and a new one begun. This blocks,
         and is meant for the time before the process serves.
@@ -60,25 +75,32 @@ class Index:
         :raises IndexTooNew: a later release wrote it.
         :raises StoreError: no database can be made here.
         """
-        # An empty file is what a power cut makes of a new one.
-        existed = self._path.exists() and self._path.stat().st_size > 0
         try:
-            if existed:
+            if _exists(self._path):
                 try:
                     self._database = connect(self._path)
-                    return ENTRIES.read(self._database)
+                    records = ENTRIES.read(self._database)
+                    self._jobs = JOBS.read(self._database)
+                    return records
                 except (sqlite3.DatabaseError, ValueError) as error:
                     _log.error("The index {path} is damaged: {error}", path=str(self._path), error=str(error))
                     self._set_aside()
+            _marker(self._path).touch(mode=0o600)
+            sync_directory(self._path.parent)
             self._database = connect(self._path)
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"cannot use the index {self._path}: {error}") from error
-        return None
+        return []
+
+    async def rebuilt(self) -> None:
+        """From now on a body file that no row speaks of is one that was dropped."""
+        if self.rebuilding and await self._flushed():
+            await self._run(lambda: _remove_marker(self._path))
 
     def load_jobs(self) -> list[JobRecord]:
-        """The jobs in an index that has been loaded; blocks."""
-        assert self._database is not None
-        return JOBS.read(self._database)
+        """The jobs in an index that has been loaded."""
+        jobs, self._jobs = self._jobs, []
+        return jobs
 
     def put(self, record: Record) -> None:
         """Have the row written with the next batch; a later row of the same key takes its place."""
@@ -105,10 +127,7 @@ class Index:
 
         A failed write is logged and tried again with the next batch: the cache goes on without its index.
         """
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        await self._writing.run(self._write_pending)
+        await self._flushed()
 
     async def close(self) -> None:
         """Write what is left and close the database. Idempotent."""
@@ -118,6 +137,13 @@ class Index:
         self._closed = True
         if self._database is not None:
             await self._run(self._database.close)
+
+    async def _flushed(self) -> bool:
+        """Whether all that was put so far is written."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        return await self._writing.run(self._write_pending)
 
     def _schedule(self, delay: float | None = None) -> None:
         if self._timer is None and not self._closed:
@@ -130,17 +156,18 @@ class Index:
             lambda failure: _log.failure("Writing the index failed", failure=failure)
         )
 
-    def _write_pending(self) -> Deferred[None]:
+    def _write_pending(self) -> Deferred[bool]:
         batch, self._pending = self._pending, {}
         if not batch:
-            return succeed(None)
+            return succeed(True)
 
-        def keep(failure: Any) -> None:
+        def keep(failure: Failure) -> bool:
             _log.error("Cannot write the index: {error}", error=failure.getErrorMessage())
             self._pending = {**batch, **self._pending}
             self._schedule(_RETRY_INTERVAL)
+            return False
 
-        return self._run(lambda: self._write(batch)).addErrback(keep)
+        return self._run(lambda: self._write(batch)).addCallbacks(lambda _: True, keep)
 
     def _write(self, batch: _Batch) -> None:
         database = self._database
@@ -159,3 +186,43 @@ class Index:
             path = self._path.with_name(self._path.name + ending)
             if path.exists():
                 path.replace(path.with_name(f"{self._path.name}.damaged{ending}"))
+
+
+def read_unchanged(path: Path) -> list[Record] | None:
+    """The entries of an index that no process uses; ``None``: there is none. It is left as it is.
+
+    What a crash has left in the log beside it is read as well, and stays there: a copy of both is opened.
+
+    :raises IndexTooNew: a later release wrote it.
+    :raises StoreError: it is damaged, or cannot be read.
+    """
+    if not _exists(path):
+        return None
+    try:
+        with TemporaryDirectory(prefix="glancecache-") as scratch:
+            copy = Path(scratch, path.name)
+            for ending in ("", "-wal"):
+                if (part := path.with_name(path.name + ending)).exists():
+                    shutil.copyfile(part, copy.with_name(part.name))
+            with closing(connect(copy)) as database:
+                ((found, *_), *_) = database.execute("PRAGMA quick_check(1)")
+                if found != "ok":
+                    raise StoreError(f"the index {path} is damaged: {found}")
+                JOBS.read(database)
+                return ENTRIES.read(database)
+    except (sqlite3.Error, ValueError, OSError) as error:
+        raise StoreError(f"cannot use the index {path}: {error}") from error
+
+
+def _exists(path: Path) -> bool:
+    # An empty file is what a power cut makes of a new one.
+    return path.exists() and path.stat().st_size > 0
+
+
+def _marker(path: Path) -> Path:
+    return path.with_suffix(".rebuilding")
+
+
+def _remove_marker(path: Path) -> None:
+    _marker(path).unlink(missing_ok=True)
+    sync_directory(path.parent)

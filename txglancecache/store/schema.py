@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
@@ -147,12 +148,15 @@ def connect(path: Path) -> sqlite3.Connection:
 
     :raises IndexTooNew: a later release wrote it.
     :raises sqlite3.Error: it is damaged, or cannot be had.
+    :raises OSError: it cannot be created.
     """
+    # Made here if it is new: SQLite would have others read it for a moment.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     database = sqlite3.connect(path, check_same_thread=False, isolation_level="DEFERRED")
     try:
         path.chmod(0o600)
         database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = NORMAL")
+        database.execute("PRAGMA synchronous = FULL")
         (version,) = database.execute("PRAGMA user_version").fetchone()
         if version > SCHEMA_VERSION:
             raise IndexTooNew(str(path), version)

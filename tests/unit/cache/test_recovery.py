@@ -1,0 +1,125 @@
+"""What a new process makes of what an earlier one has left."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tests.unit.cache.world import Machine, Origin, World, drain, result
+from txglancecache.errors import StoreError
+from txglancecache.store.index import read_unchanged
+
+BODY = bytes(range(256)) * 4096
+IMAGES = ("image-1", "image-2", "image-3")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """Three whole images, recorded."""
+    world = World(tmp_path / "cache")
+    origin = Origin(BODY)
+    for image_id in IMAGES:
+        reader = world.read(origin, image=origin.image(image_id))
+        origin.last.give()
+        assert drain(reader) == BODY
+        reader.close()
+    return world.restart()
+
+
+def lose_index(world: World) -> None:
+    result(world.cache.close())
+    for path in world.path.glob("index.*"):
+        path.unlink()
+
+
+def complete(world: World) -> set[str]:
+    return {entry.image_id for entry in world.steward.entries() if entry.complete}
+
+
+def test_a_lost_index_is_rebuilt(world: World) -> None:
+    """Whole bodies are found by what their files say, and hashed; afterwards that is done with."""
+    lose_index(world)
+    again = World(world.path)
+    assert complete(again) == set(IMAGES)
+    assert not again.index.rebuilding
+    assert complete(again.restart()) == set(IMAGES)
+
+
+@pytest.mark.parametrize("calls", range(20))
+def test_a_crash_while_the_index_is_rebuilt(world: World, calls: int) -> None:
+    """Wherever the process dies meanwhile, the next goes on with the bodies that are left."""
+    lose_index(world)
+    dying = World(world.path, machine=Machine(dies_before=calls))
+    again = dying.crash()
+    assert complete(again) == set(IMAGES)
+    assert not again.index.rebuilding
+
+
+def test_dropped_bodies_stay_dropped(world: World) -> None:
+    """A body file without a row is removed while the index is there."""
+    result(world.cache.close())
+    with sqlite3.connect(world.directory.index_path) as database:
+        database.execute("DELETE FROM entries WHERE image_id = 'image-1'")
+    database.close()
+    again = World(world.path)
+    assert complete(again) == {"image-2", "image-3"}
+    assert len(list(again.directory.bodies())) == 2
+
+
+def test_damaged_jobs(world: World) -> None:
+    """Jobs that cannot be read make it a damaged index."""
+    result(world.cache.close())
+    with sqlite3.connect(world.directory.index_path) as database:
+        database.execute("DROP TABLE jobs")
+    database.close()
+    again = World(world.path)
+    assert again.index.load_jobs() == []
+    assert complete(again) == set(IMAGES)
+    assert world.directory.index_path.with_name("index.sqlite.damaged").exists()
+
+
+def test_a_quarantine_beyond_its_bounds(world: World) -> None:
+    """What a crash left there is bounded at the start."""
+    result(world.cache.close())
+    for number in range(6):
+        (world.path / "quarantine" / f"{number}").write_bytes(BODY)
+        os.utime(world.path / "quarantine" / f"{number}", (number, number))
+    again = World(world.path)
+    assert {body.name for body in again.directory.quarantined()} == {"2", "3", "4", "5"}
+    assert again.cache.quarantine.size >= 4 * len(BODY)
+
+
+def files(path: Path) -> dict[str, tuple[bytes, int, int]]:
+    return {
+        file.name: (file.read_bytes(), file.stat().st_mtime_ns, file.stat().st_mode)
+        for file in path.glob("index.*")
+    }
+
+
+def test_reading_an_index_unchanged(world: World) -> None:
+    """What a crash has left in the log is read, and nothing is changed."""
+    world.steward.pin("image-1")
+    world.clock.advance(1)
+    world.machine.dead = True
+    copies = files(world.path)
+    assert copies["index.sqlite-wal"][0]
+    records = read_unchanged(world.directory.index_path)
+    assert records is not None
+    assert {record.image_id: record.pinned for record in records} == {
+        image_id: image_id == "image-1" for image_id in IMAGES
+    }
+    assert files(world.path) == copies
+
+
+def test_reading_what_is_no_index(tmp_path: Path) -> None:
+    """None where there is none yet; an error where it is damaged."""
+    path = tmp_path / "index.sqlite"
+    assert read_unchanged(path) is None
+    path.touch()
+    assert read_unchanged(path) is None
+    path.write_bytes(b"this is no database" * 100)
+    with pytest.raises(StoreError, match="not a database"):
+        read_unchanged(path)
