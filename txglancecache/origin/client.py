@@ -92,13 +92,15 @@ class OriginClient:
 
     ``reactor`` is what `HostnameEndpoint` needs. ``connect_timeout`` covers name, connection and TLS, and
     how long a request waits for one of ``max_connections``. ``response_timeout`` is how long the origin may
-    say nothing while it is its turn. A connection is kept idle for ``keep_alive`` seconds.
+    take for a head, and how long it may say nothing of a body, while it is its turn; it has to send a body
+    at ``min_rate`` bytes a second. A connection is kept idle for ``keep_alive`` seconds.
     """
 
     _reactor: Any  # IReactorCore, IReactorTCP and IReactorTime in one; there is no interface for that
     origin: OriginURL
     _connect_timeout: float = field(kw_only=True)
     _response_timeout: float = field(kw_only=True)
+    _min_rate: float = field(default=0.0, kw_only=True)
     _max_connections: int = field(kw_only=True)
     _keep_alive: float = field(default=15.0, kw_only=True)
     _tls_options: IOpenSSLClientConnectionCreator | None = field(default=None, kw_only=True)
@@ -198,7 +200,9 @@ class OriginClient:
             raise OriginUnreachable(f"no TLS with the origin: {error}") from error
 
     def _build(self) -> OriginConnection:
-        return OriginConnection(self._reactor, self._response_timeout, self._pool.released, self._pool.gone)
+        return OriginConnection(
+            self._reactor, self._response_timeout, self._pool.released, self._pool.gone, self._min_rate
+        )
 
     def _out_of_time(self, result: object, seconds: float) -> NoReturn:
         raise OriginTimeout(f"no connection to the origin within {seconds:g} s")

@@ -47,12 +47,17 @@ class Receiver(Protocol):
 @implementer(IHandshakeListener)
 @define(eq=False, slots=False)
 class OriginConnection(protocol.Protocol):
-    """An HTTP/1.1 connection. ``receiver`` has it now, ``exchanges`` counts those that had it ever."""
+    """An HTTP/1.1 connection. ``receiver`` has it now, ``exchanges`` counts those that had it ever.
+
+    While it is the origin's turn, it has ``timeout`` seconds for the head of an answer, and as long for each
+    piece of a body, of which there have to come ``min_rate`` bytes a second.
+    """
 
     _clock: IReactorTime
     _timeout: float
     _released: Callable[[OriginConnection], None]
     _gone: Callable[[OriginConnection], None]
+    _min_rate: float = 0.0
     receiver: Receiver | None = field(default=None, init=False)
     exchanges: int = field(default=0, init=False)
     lost: bool = field(default=False, init=False)
@@ -66,7 +71,7 @@ class OriginConnection(protocol.Protocol):
     _silence: Silence = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._silence = Silence(self._clock, self._timeout, self._timed_out)
+        self._silence = Silence(self._clock, self._timeout, self._min_rate, self._timed_out)
 
     @property
     def usable(self) -> bool:
@@ -103,6 +108,14 @@ class OriginConnection(protocol.Protocol):
         if self._upload is not None:
             self._upload.stop()
             self._attend()
+
+    def heard(self, count: int) -> None:
+        """What came had ``count`` bytes of a body in it."""
+        self._silence.heard(count)
+
+    def heard_interim(self) -> None:
+        """What came was an answer, if not the last. Of a head, nothing counts before it is whole."""
+        self._silence.begin_anew()
 
     def hold(self) -> None:
         """Reads no more; the origin waits."""
@@ -179,7 +192,6 @@ class OriginConnection(protocol.Protocol):
             self._handshake.callback(None)
 
     def dataReceived(self, data: bytes) -> None:
-        self._silence.heard()
         if self.receiver is not None:
             self.receiver.received(data)
         elif not self._ending:
@@ -218,8 +230,8 @@ class OriginConnection(protocol.Protocol):
         else:
             self._silence.listen()
 
-    def _timed_out(self) -> None:
-        self.fail(OriginTimeout(f"no byte moved to or from the origin for {self._timeout:g} s"))
+    def _timed_out(self, complaint: str) -> None:
+        self.fail(OriginTimeout(complaint))
 
     def _end(self) -> None:
         self._ending = True

@@ -13,7 +13,7 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from txglancecache.errors import OriginProtocolError, RequestBodyBroken
 from txglancecache.headers import RawHeaders, without
 from txglancecache.origin.connection import OriginConnection
-from txglancecache.origin.framing import MAX_HEAD, Head, body_reader, keeps_alive
+from txglancecache.origin.framing import MAX_HEAD, MAX_INTERIM, Head, body_reader, keeps_alive
 from txglancecache.origin.response import Response
 
 
@@ -46,6 +46,7 @@ class Exchange:
     _parser: h11.Connection = field(init=False)
     _answer: Deferred[Response] = field(init=False)
     _heard: bool = field(default=False, init=False)
+    _interim: int = field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
@@ -72,12 +73,13 @@ class Exchange:
         try:
             self._parser.receive_data(data)
             while isinstance(event := self._parser.next_event(), h11.InformationalResponse):
-                if self._on_interim is not None:
-                    self._on_interim(Head.of(event))
+                self._interim_in(event)
             if isinstance(event, h11.Response):
                 self._head_in(event)
         except h11.RemoteProtocolError as error:
             self._connection.fail(OriginProtocolError(f"the origin sent no proper answer: {error}"))
+        except OriginProtocolError as error:
+            self._connection.fail(error)
 
     def failed(self, error: Exception) -> None:
         self._answer.errback(error)
@@ -92,12 +94,22 @@ class Exchange:
 
     # Inside
 
+    def _interim_in(self, event: h11.InformationalResponse) -> None:
+        head = Head.of(event)
+        self._interim += 1
+        if self._interim > MAX_INTERIM:
+            raise OriginProtocolError(f"the origin sent {self._interim} interim answers")
+        self._connection.heard_interim()
+        if self._on_interim is not None:
+            self._on_interim(head)
+
     def _head_in(self, event: h11.Response) -> None:
         connection = self._connection
+        head = Head.of(event)
         if event.status_code >= 300:
             connection.stop_upload()
         reader, trailing = body_reader(bytes(self._request.method), event, self._parser)
-        response = Response(Head.of(event), reader, connection, keeps_alive(event))
+        response = Response(head, reader, connection, keeps_alive(event))
         connection.receiver = response
         response.received(trailing)
         if connection.receiver is response:

@@ -17,6 +17,12 @@ from txglancecache.errors import OriginProtocolError
 #: The most bytes of a head, and of a chunk's size line, that the origin may send.
 MAX_HEAD = 128 * 1024
 
+#: The most header fields that a head may have.
+MAX_FIELDS = 500
+
+#: The most 1xx answers that may come before the last.
+MAX_INTERIM = 16
+
 
 @frozen
 class Head:
@@ -28,7 +34,13 @@ class Head:
 
     @classmethod
     def of(cls, event: h11.Response | h11.InformationalResponse) -> Head:
-        return cls(event.status_code, bytes(event.reason), tuple(event.headers.raw_items()))
+        """
+        :raises OriginProtocolError: for one that nobody should have to read.
+        """
+        fields = tuple(event.headers.raw_items())
+        if len(fields) > MAX_FIELDS:
+            raise OriginProtocolError(f"the origin sent a head of {len(fields)} fields")
+        return cls(event.status_code, bytes(event.reason), fields)
 
 
 class BodyReader(Protocol):

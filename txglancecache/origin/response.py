@@ -129,6 +129,7 @@ class Response:
         except OriginProtocolError as error:
             self._connection.fail(error)
             return
+        self._connection.heard(sum(map(len, body)))
         if self._pass_on(body) and self._reader.finished and not self._over:
             self._over = True
             self._connection.finish(self._keeps_alive and not self._reader.surplus)

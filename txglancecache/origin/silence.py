@@ -25,6 +25,7 @@ class Silence:
     _patience: Patience = field(init=False)
     _since: float | None = field(default=None, init=False)
     _look: IDelayedCall | None = field(default=None, init=False)
+    _doubted: bool = field(default=False, init=False)
 
     @_patience.default
     def _(self) -> Patience:
@@ -39,7 +40,9 @@ class Silence:
 
     def heard(self, count: int) -> None:
         """``count`` bytes came: silence counts from now."""
-        if self._since is not None:
+        if self._doubted:
+            self._begin()
+        elif self._since is not None:
             self._account(self._since)
             self._patience.came(count)
 
@@ -51,6 +54,7 @@ class Silence:
     def ignore(self) -> None:
         """Silence does not count until the next `listen`."""
         self._since = None
+        self._doubted = False
 
     def stop(self) -> None:
         """Forget about it all."""
@@ -61,6 +65,7 @@ class Silence:
 
     def _begin(self) -> None:
         self._since = self._clock.seconds()
+        self._doubted = False
         self._patience = Patience(self._limit, self._rate)
 
     def _account(self, since: float) -> None:
@@ -76,5 +81,14 @@ class Silence:
         if complaint is None:
             self._look = self._clock.callLater(self._patience.left, self._check)
         else:
-            self._since = None
+            # If this process stood still, the peer may have spoken meanwhile: its socket is read first.
+            self._doubted = True
+            self._look = self._clock.callLater(0, self._conclude, complaint)
+
+    def _conclude(self, complaint: str) -> None:
+        self._look = None
+        if self._doubted:
+            self.ignore()
             self._expired(complaint)
+        elif self._since is not None:
+            self._look = self._clock.callLater(self._patience.left, self._check)

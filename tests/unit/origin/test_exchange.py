@@ -17,10 +17,11 @@ from tests.unit.origin.bodies import Body
 from txglancecache.errors import OriginProtocolError, OriginTimeout, RequestBodyBroken
 from txglancecache.origin.connection import CLOSING, OriginConnection
 from txglancecache.origin.exchange import Exchange, StaleConnection, framed_request
-from txglancecache.origin.framing import MAX_HEAD, Head
+from txglancecache.origin.framing import MAX_FIELDS, MAX_HEAD, MAX_INTERIM, Head
 from txglancecache.origin.response import Response
 
 TIMEOUT = 20
+RATE = 0.1
 HOST = [(b"Host", b"glance")]
 
 
@@ -40,6 +41,7 @@ class Wire:
             TIMEOUT,
             lambda _: self.events.append("released"),
             lambda _: self.events.append("gone"),
+            RATE,
         )
         self.connection.makeConnection(self.transport)
 
@@ -374,6 +376,71 @@ def test_an_origin_that_stops_within_the_body(wire: Wire) -> None:
     wire.clock.advance(1)
     with pytest.raises(OriginTimeout):
         result_of(done)
+
+
+def test_a_head_that_drips(wire: Wire) -> None:
+    """Is no sign of life before it is whole: it gets the time set, and no more."""
+    answer = wire.begin()
+    for byte in b"HTTP/1.1 200 OK\r\nX: ":
+        wire.connection.dataReceived(bytes([byte]))
+        wire.clock.advance(1)
+    with pytest.raises(OriginTimeout, match="20 s"):
+        result_of(answer)
+    assert wire.transport.disconnected
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"Content-Length: 1000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n5;x="],
+    ids=["sized", "chunked"],
+)
+def test_a_body_that_drips(wire: Wire, head: bytes) -> None:
+    """Is broken off when less comes than the least rate; what is not of the body does not count."""
+    done = wire.get(b"HTTP/1.1 200 OK\r\n" + head).deliver(lambda data: None)
+    for _ in range(19):
+        wire.clock.advance(1)
+        wire.connection.dataReceived(b"x" if b"Length" not in head or _ == 5 else b"")
+    assert not done.called
+    wire.clock.advance(1)
+    with pytest.raises(OriginTimeout):
+        result_of(done)
+
+
+def test_floods(wire: Wire) -> None:
+    """Neither fields nor interim answers may come without end."""
+    answer = wire.begin()
+    wire.connection.dataReceived(b"HTTP/1.1 103 Early Hints\r\n\r\n" * MAX_INTERIM)
+    assert len(wire.interim) == MAX_INTERIM
+    assert not answer.called
+    wire.connection.dataReceived(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 3)
+    with pytest.raises(OriginProtocolError, match="interim"):
+        result_of(answer)
+    assert len(wire.interim) == MAX_INTERIM
+    assert wire.transport.disconnected
+
+    other = Wire()
+    answer = other.begin()
+    other.connection.dataReceived(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * (MAX_FIELDS + 1) + b"\r\n")
+    with pytest.raises(OriginProtocolError, match="501 fields"):
+        result_of(answer)
+    assert other.transport.disconnected
+
+
+@pytest.mark.parametrize(
+    "field", [b"X: a\rSet-Cookie: b", b"X: a\x00b", b"X : a", b"X y: a", b": a", b"\x00: a"], ids=repr
+)
+def test_fields_that_could_be_taken_for_others(wire: Wire, field: bytes) -> None:
+    """Go to nobody: not a CR, a NUL, or a name that is none."""
+    answer = wire.begin()
+    wire.connection.dataReceived(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n" + field + b"\r\n\r\n")
+    with pytest.raises(OriginProtocolError):
+        result_of(answer)
+
+
+def test_a_field_in_lines(wire: Wire) -> None:
+    """Is put on one (RFC 9112 section 5.2)."""
+    response = wire.get(b"HTTP/1.1 204 No Content\r\nX: a\r\n  Set-Cookie: b\r\n\r\n")
+    assert response.head.headers == ((b"X", b"a Set-Cookie: b"),)
 
 
 def test_an_idle_connection_does_not_time_out(wire: Wire) -> None:

@@ -20,7 +20,8 @@ def expired() -> list[str]:
 
 @pytest.fixture
 def silence(clock: Clock, expired: list[str]) -> Silence:
-    return Silence(clock, 10, lambda: expired.append("expired"))
+    """Ten seconds of silence, or five bytes a second."""
+    return Silence(clock, 10, 5, lambda _: expired.append("expired"))
 
 
 def test_expires_after_the_limit(clock: Clock, silence: Silence, expired: list[str]) -> None:
@@ -38,7 +39,7 @@ def test_hearing_something_begins_anew(clock: Clock, silence: Silence, expired: 
     """Silence counts from the last byte."""
     silence.listen()
     clock.advance(9)
-    silence.heard()
+    silence.heard(100)
     clock.advance(9)
     assert expired == []
     clock.advance(1.1)
@@ -59,7 +60,7 @@ def test_silence_that_does_not_count(clock: Clock, silence: Silence, expired: li
     silence.listen()
     clock.advance(5)
     silence.ignore()
-    silence.heard()
+    silence.heard(100)
     clock.advance(60)
     silence.listen()
     clock.advance(9)
@@ -81,10 +82,38 @@ def test_what_came_while_the_process_stood_still(clock: Clock, silence: Silence,
     """A peer that spoke while this process was stopped is heard before its time is taken to be up."""
     silence.listen()
     clock.rightNow += 1000
-    clock.callLater(0, silence.heard)  # the turn of the reactor in which the socket is read
+    clock.callLater(0, silence.heard, 100)  # the turn of the reactor in which the socket is read
     clock.advance(0)
     assert expired == []
     clock.advance(9)
     assert expired == []
     clock.advance(1)
     assert expired == ["expired"]
+
+
+def test_a_slow_drip(clock: Clock, silence: Silence, expired: list[str]) -> None:
+    """A peer that always says something, and never much, is given up as well."""
+    silence.listen()
+    for _ in range(10):
+        silence.heard(5)
+        clock.advance(1)
+    assert expired == []
+    for _ in range(9):
+        silence.heard(4)
+        clock.advance(1)
+    assert expired == []
+    silence.heard(4)
+    clock.advance(1)
+    assert expired == ["expired"]
+
+
+def test_beginning_anew(clock: Clock, silence: Silence, expired: list[str]) -> None:
+    """Forgives silence and slowness alike."""
+    silence.listen()
+    clock.advance(9)
+    silence.heard(100)
+    silence.begin_anew()
+    clock.advance(9)
+    silence.heard(100)
+    clock.advance(9)
+    assert expired == []
