@@ -1,7 +1,8 @@
 """The connections of a site, and how they come to an end when the process stops.
 
-An idle connection is closed at once; one that is being answered is closed after that answer. Who is left
-when nobody wants to wait any more is cut off. Knows HTTP connections, nothing about what they carry.
+An idle connection is closed at once, after a look at what has come on it; one that is new gets a moment to
+bring its first request; one that is being answered is closed after that answer. Who is left when nobody wants
+to wait any more is cut off. Knows HTTP connections, nothing about what they carry.
 """
 
 from __future__ import annotations
@@ -11,17 +12,21 @@ from typing import cast
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.interfaces import IDelayedCall, ITCPTransport
 from twisted.internet.protocol import connectionDone
 from twisted.python import failure
 from twisted.web.http import HTTPChannel, HTTPFactory, Request
+
+#: Seconds that a connection which was opened as the draining began may take to bring its first request. Its
+#: client has every right to an answer, and would see a reset instead.
+_FIRST_REQUEST = 1.0
 
 
 @define(eq=False)
 class Connections:
     """Every open connection of the sites that are watched."""
 
-    _open: set[HTTPChannel] = field(factory=set, init=False)
+    _open: set[_KnownChannel] = field(factory=set, init=False)
     _waiters: list[Deferred[None]] = field(factory=list, init=False)
     _warned: list[Callable[[], None]] = field(factory=list, init=False)
     draining: bool = field(default=False, init=False)
@@ -46,10 +51,7 @@ class Connections:
         for call in self._warned:
             call()
         for channel in list(self._open):
-            if channel.requests:
-                channel.persistent = False
-            else:
-                channel.loseConnection()
+            channel.come_to_an_end()
         return self._emptied()
 
     def abort(self) -> Deferred[None]:
@@ -71,12 +73,12 @@ class Connections:
             for waiter in waiters:
                 waiter.callback(None)
 
-    def _opened(self, channel: HTTPChannel) -> None:
+    def _opened(self, channel: _KnownChannel) -> None:
         self._open.add(channel)
         if self.draining:
-            channel.loseConnection()
+            channel.come_to_an_end()
 
-    def _lost(self, channel: HTTPChannel) -> None:
+    def _lost(self, channel: _KnownChannel) -> None:
         self._open.discard(channel)
         self._tell()
 
@@ -85,16 +87,54 @@ class _KnownChannel(HTTPChannel):
     """Tells its ``Connections`` when it begins and ends."""
 
     connections: Connections
+    _asked = False
+    _ending: IDelayedCall | None = None
+    _last_look: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
         super().connectionMade()  # type: ignore[no-untyped-call]  # so it is in Twisted
         self.connections._opened(self)
 
     def connectionLost(self, reason: failure.Failure = connectionDone) -> None:
+        for call in (self._ending, self._last_look):
+            if call is not None and call.active():
+                call.cancel()
         super().connectionLost(reason)  # type: ignore[no-untyped-call]  # so it is in Twisted
         self.connections._lost(self)
 
+    def come_to_an_end(self) -> None:
+        """Answer what is being asked, and nothing after that."""
+        if self.requests:
+            self.persistent = False
+        elif self._ending is None:
+            # By the next turn of the reactor what is in the socket has been read.
+            self._ending = self.callLater(0 if self._asked else _FIRST_REQUEST, self._end_if_idle)  # type: ignore[no-untyped-call]  # so it is in Twisted
+
+    def _end_if_idle(self) -> None:
+        if not self.requests:
+            self.loseConnection()  # type: ignore[no-untyped-call]  # so it is in Twisted
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._last_look is not None:
+            self._last_look.cancel()
+            self._last_look = None
+            self.setTimeout(self.timeOut)  # type: ignore[no-untyped-call]  # so it is in Twisted
+        super().dataReceived(data)  # type: ignore[no-untyped-call]  # so it is in Twisted
+
+    def timeoutConnection(self) -> None:
+        """Look once more, after the next turn of the reactor.
+
+        It may have been this process that stood still, and what came meanwhile is read only then.
+        """
+        self._last_look = self.callLater(0, self._time_is_up)  # type: ignore[no-untyped-call]  # so it is in Twisted
+
+    def _time_is_up(self) -> None:
+        self._last_look = None
+        if self.timeOut is not None:
+            super().timeoutConnection()  # type: ignore[no-untyped-call]  # so it is in Twisted
+
     def checkPersistence(self, request: Request, version: bytes) -> bool:
+        self._asked = True
         if self.connections.draining:
             request.responseHeaders.setRawHeaders(b"Connection", [b"close"])
             return False

@@ -62,10 +62,11 @@ class Server:
 
     resource: Slow = field(factory=Slow)
     connections: Connections = field(factory=Connections)
+    clock: Clock = field(factory=Clock)
     site: Site = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.site = Site(self.resource, reactor=Clock())
+        self.site = Site(self.resource, reactor=self.clock)
         self.connections.watch(self.site)
 
     def connect(self, sent: bytes = b"") -> Client:
@@ -94,14 +95,17 @@ def test_connections_are_counted() -> None:
 
 
 def test_idle_connections_are_closed() -> None:
-    """A connection without a request, and one between two requests, are closed at once."""
+    """A connection between two requests is closed at once, a new one after a moment without any."""
     server = Server()
     fresh, kept = server.connect(), server.connect(GET)
     server.resource.answer()
     assert not kept.closing
     drained = server.connections.drain()
-    assert fresh.closing
+    server.clock.advance(0)
     assert kept.closing
+    assert not fresh.closing
+    server.clock.advance(1)
+    assert fresh.closing
     assert not drained.called
     fresh.gone()
     kept.gone()
@@ -115,6 +119,7 @@ def test_warning() -> None:
     server.connections.before_draining(server.resource.answer)
     drained = server.connections.drain()
     assert b"ok" in client.transport.value()
+    server.clock.advance(0)
     assert client.closing
     client.gone()
     assert drained.called
@@ -156,10 +161,59 @@ def test_a_request_that_arrives_late() -> None:
 
 
 def test_a_connection_that_arrives_late() -> None:
-    """A connection that was accepted in the last moment is closed."""
+    """A connection that was accepted in the last moment gets one answer, if it asks soon."""
     server = Server()
+    client = server.connect()
     server.connections.drain()
-    assert server.connect().closing
+    late, silent = server.connect(), server.connect()
+    for asking in (client, late):
+        asking.channel.dataReceived(GET)
+        server.resource.answer()
+        assert b"\r\nConnection: close\r\n" in asking.transport.value()
+        assert asking.closing
+        asking.gone()
+    server.clock.advance(1)
+    assert silent.closing
+    silent.gone()
+    server.site.stopFactory()
+    assert server.clock.getDelayedCalls() == []
+
+
+def test_a_request_that_is_in_the_socket() -> None:
+    """What a client sent on a kept connection before it could know of the end is answered."""
+    server = Server()
+    client = server.connect(GET)
+    server.resource.answer()
+    server.connections.drain()
+    client.channel.dataReceived(GET)
+    server.clock.advance(0)
+    assert not client.closing
+    server.resource.answer()
+    assert client.transport.value().count(b"200 OK") == 2
+    assert client.closing
+
+
+def test_time_out() -> None:
+    """A client that is silent for too long is closed."""
+    server = Server()
+    client = server.connect()
+    server.clock.advance(60)
+    server.clock.advance(0)
+    assert client.closing
+
+
+def test_time_out_while_the_process_stood_still() -> None:
+    """A request that came while this process was stopped is answered, though the time is up."""
+    server = Server()
+    client = server.connect()
+    server.clock.rightNow += 1000
+    server.clock.callLater(0, client.channel.dataReceived, GET)  # the turn in which the socket is read
+    server.clock.advance(0)
+    assert not client.closing
+    server.resource.answer()
+    assert not client.closing
+    server.clock.advance(60)
+    assert client.closing
 
 
 def test_cut_off() -> None:

@@ -56,9 +56,10 @@ class Channel:
         self.transport = self
         world.connections._opened(cast(Any, self))
 
-    def loseConnection(self) -> None:
-        self.world.log.append("close")
-        self.gone()
+    def come_to_an_end(self) -> None:
+        if not self.requests:
+            self.world.log.append("close")
+            self.gone()
 
     def abortConnection(self) -> None:
         self.world.log.append("abort")
