@@ -58,6 +58,11 @@ class CacheSettings:
     quarantine_files: int = 4
     fill: FillSettings = field(factory=FillSettings)
 
+    @property
+    def quarantine_bytes(self) -> int:
+        """The most that bodies in quarantine may take on disk."""
+        return self.max_size // _QUARANTINE_PART
+
 
 @frozen
 class Threads:
@@ -111,7 +116,7 @@ class Cache:
             self._threads.disk,
             self._room,
             self.settings.quarantine_files,
-            self.settings.max_size // _QUARANTINE_PART,
+            self.settings.quarantine_bytes,
         )
         self._trimming = LoopingCall(lambda: Deferred.fromCoroutine(self._trim()))
         self._trimming.clock = self._reactor

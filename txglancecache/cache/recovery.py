@@ -126,19 +126,20 @@ class Orphans:
 
 def image_id_of(text: bytes | None) -> str | None:
     """The image that a file with this label says it holds."""
-    read = _read_label(text)
+    read = read_label(text)
     return read[1].image_id if read else None
 
 
-def _identify(directory: Directory, name: str, origin: str) -> Image | None:
-    """Which image of ``origin`` an orphaned file says it is; blocks."""
-    read = _read_label(directory.body_label(name))
-    return read[1] if read and read[0] == origin else None
-
-
-def _read_label(text: bytes | None) -> tuple[str, Image] | None:
+def read_label(text: bytes | None) -> tuple[str, Image] | None:
+    """The origin and the image that `label` was told; ``None`` if it is no label."""
     try:
         values = json.loads(text or b"")
         return values.pop("origin"), Image(**values)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+def _identify(directory: Directory, name: str, origin: str) -> Image | None:
+    """Which image of ``origin`` an orphaned file says it is; blocks."""
+    read = read_label(directory.body_label(name))
+    return read[1] if read and read[0] == origin else None

@@ -1,7 +1,8 @@
 """The command line of ``twistd glancecache``: flags, ``--help``, and one line for what is wrong.
 
-Every flag is made from an option's declaration. Ends with ``Settings``; what they are used for is no
-matter of this module.
+Every flag is made from an option's declaration. Ends with ``Settings``, or, for what is not to serve, with
+the process: ``--check`` and ``--version`` are done as soon as they are understood, before ``twistd`` begins
+to think of daemons and their PID files.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from oslo_config import cfg
 from twisted.python import usage
 
 from txglancecache import __version__
-from txglancecache.errors import ConfigurationError
+from txglancecache.errors import GlanceCacheError
+from txglancecache.service.check import check
 from txglancecache.service.config import Settings, load
 from txglancecache.service.options import GROUP, OPTIONS, SECTIONS, flag
 
@@ -31,10 +33,19 @@ Example:
 """
 
 
+_CHECKS = {
+    "check": "Look at the cache directory instead of serving: whether the index and the files agree, and "
+    "whether what is recorded is on disk. Changes nothing. The exit status is 1 if something is damaged, or "
+    "if a node is using the directory.",
+    "check-digests": "As --check, and hash every whole body. Takes as long as reading all of them.",
+}
+
+
 class Options(usage.Options):
     """What can be said after ``twistd glancecache``. ``settings`` are there when it has been parsed."""
 
     synopsis = "[options]"
+    optFlags = [[name, None, text] for name, text in _CHECKS.items()]
     optParameters = [[flag(name).removeprefix("--"), None, None, opt.help] for name, opt in OPTIONS.items()]
 
     settings: Settings
@@ -56,7 +67,9 @@ class Options(usage.Options):
         """Parse, or leave with one line on stderr where twistd would show the whole of its help."""
         try:
             super().parseOptions(options)  # type: ignore[no-untyped-call]  # so it is in Twisted
-        except (usage.UsageError, ConfigurationError) as error:
+            if self["check"] or self["check-digests"]:
+                sys.exit(not check(self.settings, digests=self["check-digests"]))
+        except (usage.UsageError, GlanceCacheError) as error:
             refuse(error)
 
     def postOptions(self) -> None:
@@ -89,6 +102,8 @@ def _help(width: int) -> Iterator[str]:
         "more than once, later files before earlier ones; flags come before files."
     )
     yield from _flag_help("--config-file FILE", files, width)
+    for name, text in _CHECKS.items():
+        yield from _flag_help(f"--{name}", text, width)
     yield from _flag_help("--version", "Show the version.", width)
     yield from _flag_help("--help", "Show this text.", width)
 
