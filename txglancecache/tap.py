@@ -37,7 +37,7 @@ from txglancecache.cache.fill import FillSettings
 from txglancecache.cache.jobs import Jobs, JobSettings
 from txglancecache.cache.steward import Steward
 from txglancecache.delivery.delivery import Delivery
-from txglancecache.errors import ConfigurationError, GlanceCacheError
+from txglancecache.errors import ConfigurationError, DirectoryLocked, GlanceCacheError
 from txglancecache.eviction import S3Fifo
 from txglancecache.management.access.admission import Admission, AdmissionSettings
 from txglancecache.management.access.guard import Guard
@@ -73,7 +73,15 @@ from txglancecache.service.config import Settings
 from txglancecache.service.draining import Connections
 from txglancecache.service.listening import Inet, Inherited, Listener, listener
 from txglancecache.service.node import Node
-from txglancecache.service.process import access_line, give_up, go_by_uptime, heed_signals, one_line, owned_by
+from txglancecache.service.process import (
+    access_line,
+    give_up,
+    go_by_uptime,
+    heed_signals,
+    one_line,
+    owned_by,
+    tell_supervisor,
+)
 from txglancecache.service.service_auth import ServiceCredentials, service_session
 from txglancecache.service.threads import Pools
 from txglancecache.store.directory import Directory
@@ -84,6 +92,8 @@ __all__ = ["Options", "makeService"]
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 #: Seconds for which a client may take nothing of a body before it is given up.
 _STALL_TIMEOUT = 300.0
+#: Seconds between two looks at whether another process has left the cache directory.
+_LOOK_AGAIN = 0.1
 
 
 def makeService(options: Options) -> IService:
@@ -137,6 +147,29 @@ def guard_for(manage: Listener, auth: str = "none") -> Guard:
             return Guard()
         case _:
             return Guard(None)
+
+
+def take_over(path: Path, wait: float) -> Directory:
+    """The cache directory, as soon as a process that is about to end has left it; blocks.
+
+    :param wait: seconds after which that other process is taken to stay.
+    :raises StoreError: it stays, or the directory cannot be used.
+    """
+    deadline = time.monotonic() + wait
+    told = False
+    while True:
+        try:
+            return Directory.open(path)
+        except DirectoryLocked:
+            if time.monotonic() >= deadline:
+                raise
+        if not told:
+            told = True
+            # Nothing is logged yet, and an operator who started it twice is not to wonder.
+            print(
+                f"twistd glancecache: waiting {wait:g} s for another process to leave {path}", file=sys.stderr
+            )
+        time.sleep(_LOOK_AGAIN)
 
 
 def _client(settings: Settings, reactor: Any, observer: OriginObserver) -> OriginClient:
@@ -328,7 +361,7 @@ def compose(settings: Settings, reactor: Any, owner: Callable[[], AbstractContex
     process_metrics(registry)
     client = _client(settings, reactor, OriginMetrics(registry))
     with owner():
-        directory = Directory.open(Path(settings.cache_dir))
+        directory = take_over(Path(settings.cache_dir), settings.takeover_wait)
     data.refuse_if_in_use()
     manage.refuse_if_in_use()
 
@@ -367,6 +400,7 @@ def compose(settings: Settings, reactor: Any, owner: Callable[[], AbstractContex
         core.start()
         admission.start()
         lag.start()
+        tell_supervisor("READY=1")
 
     async def end() -> None:
         lag.stop()

@@ -184,7 +184,7 @@ def test_port_in_use(launch: Launch, site: str, daemon: bool) -> None:
 def test_directory_in_use(launch: Launch, another: Launch, daemon: bool) -> None:
     """A second process on the same directory does not start, and the first one does not notice."""
     launch.start()
-    said = refused(another, *another.flags(cache_dir=str(launch.cache_dir)), daemon=daemon)
+    said = refused(another, *another.flags(cache_dir=str(launch.cache_dir), takeover_wait="0"), daemon=daemon)
     assert str(launch.cache_dir) in said
     assert "in use by another process" in said
     assert launch.answers()
@@ -344,7 +344,7 @@ def test_daemon(launch: Launch, another: Launch) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     launch.until(launch.answers)
     pid = launch.daemon_pid()
-    assert "in use" in refused(another, *another.flags(cache_dir=str(launch.cache_dir)))
+    assert "in use" in refused(another, *another.flags(cache_dir=str(launch.cache_dir), takeover_wait="0"))
     os.kill(pid, signal.SIGTERM)
     launch.until(lambda: not exists(pid))
     assert not launch.pid_file.exists()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Timer
 
 import pytest
 from twisted.internet.testing import MemoryReactor
 
 from tests.unit.authority import Authority
 from txglancecache import tap
-from txglancecache.errors import ConfigurationError
+from txglancecache.errors import ConfigurationError, DirectoryLocked
 from txglancecache.service.config import Settings, load
 from txglancecache.service.listening import Inet, listener
+from txglancecache.store.directory import Directory
 
 
 @pytest.mark.parametrize(
@@ -70,3 +72,24 @@ def test_public_management_site(tmp_path: Path) -> None:
 def test_trusted_proxies(address: str, trusted: bool) -> None:
     """A proxy is known by its address or its network; who has no address is nobody's proxy."""
     assert tap.is_trusted(("10.1.0.0/16", "::1/128"))(address) is trusted
+
+
+def test_taking_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A process that takes another's place waits until that one has left the directory, and says so."""
+    ending = Directory.open(tmp_path)
+    leaving = Timer(0.3, ending.close)
+    leaving.start()
+    tap.take_over(tmp_path, 60).close()
+    leaving.join()
+    assert capsys.readouterr().err == (
+        f"twistd glancecache: waiting 60 s for another process to leave {tmp_path}\n"
+    )
+
+
+@pytest.mark.parametrize("wait", [0, 0.2])
+def test_not_taking_over(tmp_path: Path, wait: float) -> None:
+    """It does not wait for ever."""
+    staying = Directory.open(tmp_path)
+    with pytest.raises(DirectoryLocked):
+        tap.take_over(tmp_path, wait)
+    staying.close()

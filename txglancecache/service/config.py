@@ -56,6 +56,7 @@ class Settings:
     origin_connect_timeout: float
     origin_timeout: float
     fill_retries: int
+    takeover_wait: float
     shutdown_grace: float
     config_files: tuple[str, ...] = ()
 

@@ -344,8 +344,17 @@ SECTIONS = (
         ),
     ),
     Section(
-        "How it stops",
+        "How it starts and stops",
         (
+            cfg.Opt(
+                "takeover_wait",
+                type=Seconds(),
+                default="10",
+                metavar="SECONDS",
+                help="How long to wait at the start for another process to leave the cache directory, as the "
+                "one does that this one replaces. If the two may overlap, it should be longer than that "
+                "one's --shutdown-grace; 0 starts at once or not at all.",
+            ),
             cfg.Opt(
                 "shutdown_grace",
                 type=Seconds(),

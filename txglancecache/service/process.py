@@ -10,6 +10,7 @@ import atexit
 import os
 import pwd
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -73,6 +74,20 @@ def one_line(kind: type[BaseException], error: BaseException, trace: TracebackTy
     print(f"twistd glancecache: {error}", file=sys.__stderr__)
 
 
+def tell_supervisor(state: str) -> None:
+    """Tell systemd how far the service is, ``READY=1`` or ``STOPPING=1``, where it asked for it."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    # "@" is how an environment variable spells the NUL of an abstract socket.
+    address = "\0" + address[1:] if address.startswith("@") else address
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as supervisor:
+            supervisor.sendto(state.encode("ascii"), address)
+    except OSError as error:
+        _log.warn("The supervisor cannot be told {state}: {error}", state=state, error=error)
+
+
 def heed_signals(reactor: Any, node: Node) -> None:
     """Stop at SIGTERM or SIGINT, without further ado at the second one, and with exit status 0.
 
@@ -87,6 +102,7 @@ def heed_signals(reactor: Any, node: Node) -> None:
             node.hurry()
         else:
             stopping = True
+            tell_supervisor("STOPPING=1")
             reactor.stop()
 
     def heed(number: int, frame: FrameType | None) -> None:

@@ -59,6 +59,7 @@ def test_defaults() -> None:
         origin_connect_timeout=10.0,
         origin_timeout=60.0,
         fill_retries=5,
+        takeover_wait=10.0,
         shutdown_grace=30.0,
     )
 

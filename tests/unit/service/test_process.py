@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import pwd
+import socket
 import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from twisted.internet.base import ReactorBase
+from twisted.logger import capturedLogs
 from twisted.web.http import Request
 from twisted.web.test.requesthelper import DummyChannel
 
@@ -95,3 +98,24 @@ def test_access_log() -> None:
     request = Request(DummyChannel(), False)
     request.method, request.uri, request.clientproto = b"GET", b"/", b"HTTP/1.1"
     assert f"/{datetime.now(UTC).year}:" in process.access_line("[01/Jan/1970:00:00:00 +0000]", request)
+
+
+@pytest.mark.parametrize("abstract", [False, True], ids=["file", "abstract"])
+def test_telling_the_supervisor(abstract: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd hears on its socket what it is told."""
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
+        supervisor.bind("\0" + path if abstract else path)
+        monkeypatch.setenv("NOTIFY_SOCKET", "@" + path if abstract else path)
+        process.tell_supervisor("READY=1")
+        assert supervisor.recv(100) == b"READY=1"
+
+
+def test_nobody_to_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a supervisor there is nothing to do; one that is not there is no reason to fail."""
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    process.tell_supervisor("READY=1")
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
+    with capturedLogs() as events:
+        process.tell_supervisor("READY=1")
+    assert [event["state"] for event in events] == ["READY=1"]
