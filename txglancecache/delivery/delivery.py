@@ -28,8 +28,12 @@ class Delivery:
 
     _clock: IReactorTime
     _in_thread: InThread
-    _stall_timeout: float
-    turn: Turn = field(factory=Turn, init=False)
+    stall_timeout: float
+    turn: Turn = field(init=False)
+
+    @turn.default
+    def _(self) -> Turn:
+        return Turn(self._clock)
 
     async def send(self, request: Request, source: Source, fd: int) -> None:
         """Send what is left of ``source`` as a part of the response's body.
@@ -45,6 +49,6 @@ class Delivery:
         transport = request.channel.transport
         plain = ITCPTransport.providedBy(transport) and not ISSLTransport.providedBy(transport)
         kind = SendfileProducer if plain and hasattr(transport, "getHandle") else CopyingProducer
-        producer = kind(request, source, fd, self.turn, self._clock, self._in_thread, self._stall_timeout)
+        producer = kind(request, source, fd, self.turn, self._clock, self._in_thread, self.stall_timeout)
         with self.turn:
             await producer.run()

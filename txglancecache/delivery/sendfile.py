@@ -21,12 +21,10 @@ from zope.interface import implementer
 from txglancecache.delivery.pages import WINDOW, Pages
 from txglancecache.delivery.patience import Patience
 from txglancecache.delivery.source import Source
-from txglancecache.delivery.turn import Turn
+from txglancecache.delivery.turn import PIECE, Turn
 from txglancecache.errors import ClientGone, ClientStalled, StoreError
 from txglancecache.waiting import InThread
 
-#: Asked for as the socket's send buffer, in bytes: as much as one turn may send.
-_SEND_BUFFER = 512 << 10
 #: What is the connection's fault when sending fails, not the file's.
 _CONNECTION_ERRORS = frozenset(
     {
@@ -50,8 +48,9 @@ _CONNECTION_ERRORS = frozenset(
 class SendfileProducer:
     """Sends what is left of one source to one client.
 
-    It is idle in one of three ways: the socket is full (the transport will ask), the source has nothing
-    (it will tell), or the file's pages are being read into memory (a thread will tell).
+    It is idle in one of four ways: the socket is full (the transport will ask), it is the turn of others
+    (`Turn` will tell), the source has nothing (it will tell), or the file's pages are being read into memory
+    (a thread will tell).
     """
 
     _request: Request
@@ -83,7 +82,7 @@ class SendfileProducer:
         self._transport = transport
         self._request.write(b"")
         handle: socket.socket = transport.getHandle()
-        handle.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        handle.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PIECE)
         # Bulk goes out in full segments; the channel's own setting is for small answers.
         transport.setTcpNoDelay(False)
         transport.unregisterProducer()
@@ -105,58 +104,53 @@ class SendfileProducer:
         """The transport's buffer is empty; also called once on registration, which is too early."""
         if self._asking and not self._ended:
             self._asking = False
-            self._send()
+            self._turn.take(self._send)
 
     def stopProducing(self) -> None:
         """The connection is gone."""
         self._end(ClientGone())
 
-    def _send(self) -> None:
+    def _send(self) -> int:
+        """Send a piece and see to what comes next; returns how many bytes were sent."""
+        if self._ended:
+            return 0
         source = self._source
+        before = source.position
         try:
-            ready = min(source.available(), self._turn.budget)
+            ready = min(source.available(), PIECE)
             if not ready:
                 self._patience.end()
                 source.wait().addCallbacks(self._look_again, self._source_failed)
-                return
-            if source.position + ready > self._warm_until and not self._pages.ready(
-                source.position, source.position + ready
-            ):
-                self._warm(
-                    source.position, min(source.position + source.available(), source.position + WINDOW)
-                )
-                return
-            self._sendfile(ready)
+            elif before + ready > self._warm_until and not self._pages.ready(before, before + ready):
+                self._warm(before, min(before + source.available(), before + WINDOW))
+            else:
+                self._sendfile(ready)
+                if not source.left:
+                    self._end(None)
+                elif source.position < before + ready:
+                    self._ask()
+                else:
+                    self._turn.line_up(self._send)
         except Exception as error:
             self._end(error)
-            return
-        if source.left:
-            self._ask()
-        else:
-            self._end(None)
+        return source.position - before
 
     def _sendfile(self, count: int) -> None:
+        """Send up to ``count`` bytes; fewer when the socket is full."""
         source = self._source
-        out = self._transport.getHandle().fileno()
-        before = source.position
         try:
-            while count:
-                sent = os.sendfile(out, self._fd, source.position, count)
-                if sent == 0:
-                    raise StoreError(f"the body file ends at byte {source.position}")
-                source.advance(sent)
-                count -= sent
+            sent = os.sendfile(self._transport.getHandle().fileno(), self._fd, source.position, count)
         except BlockingIOError:
-            # The socket is full; the transport asks again when it is not.
-            pass
+            return
         except OSError as error:
             if error.errno in _CONNECTION_ERRORS:
                 raise ClientGone from error
             raise StoreError(f"cannot read a body: {error}") from error
-        finally:
-            if source.position > before:
-                self._request.sentLength += source.position - before
-                self._patience.renew()
+        if sent == 0:
+            raise StoreError(f"the body file ends at byte {source.position}")
+        source.advance(sent)
+        self._request.sentLength += sent
+        self._patience.renew()
 
     def _ask(self) -> None:
         """Have the transport call `resumeProducing` when the socket takes more."""
@@ -166,7 +160,7 @@ class SendfileProducer:
     def _look_again(self, _: object) -> None:
         if not self._ended:
             self._patience.renew()
-            self._ask()
+            self._turn.line_up(self._send)
 
     def _warm(self, start: int, stop: int) -> None:
         self._warming = Deferred.fromCoroutine(self._pages.fetch(start, stop))

@@ -1,23 +1,33 @@
-"""How much one transfer may send per turn of the reactor."""
+"""How the transfers on one reactor share its turns."""
 
 from __future__ import annotations
 
-from attrs import define, field
+from collections import deque
+from collections.abc import Callable
 
+from attrs import define, field
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+#: The most bytes that one transfer sends at once.
+PIECE = 512 << 10
 _PER_TURN = 4 << 20
-_MOST = 512 << 10
 _LEAST = 64 << 10
 
 
 @define(eq=False)
 class Turn:
-    """The transfers under way on one reactor, which share its turns.
+    """The transfers under way on one reactor.
 
-    The more there are, the less each sends at once, so that a small request never waits for more than
-    one turn's worth of bulk.
+    However many there are, they send no more than a few mebibytes before the reactor looks at everything
+    else, so that a small request never waits for long. Who finds a turn used up stands in line for the next
+    ones; each still sends a piece that is worth its while.
     """
 
+    _clock: IReactorTime
     active: int = field(default=0, init=False)
+    _sent: int = field(default=0, init=False)
+    _line: deque[Callable[[], int]] = field(factory=deque, init=False)
+    _next: IDelayedCall | None = field(default=None, init=False)
 
     def __enter__(self) -> Turn:
         self.active += 1
@@ -28,5 +38,30 @@ class Turn:
 
     @property
     def budget(self) -> int:
-        """Bytes that one transfer may send before the others have their turn."""
-        return max(_LEAST, min(_MOST, _PER_TURN // max(1, self.active)))
+        """Bytes that one transfer may hold in memory; the less, the more there are."""
+        return max(_LEAST, min(PIECE, _PER_TURN // max(1, self.active)))
+
+    def take(self, send: Callable[[], int]) -> None:
+        """Have ``send`` called, which returns how many bytes it sent: now, or when its turn comes."""
+        if self._line or self._sent >= _PER_TURN:
+            self.line_up(send)
+        else:
+            self._sent += send()
+
+    def line_up(self, send: Callable[[], int]) -> None:
+        """Have ``send`` called in a later turn, after those who stand in line already."""
+        self._line.append(send)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if self._next is None:
+            self._next = self._clock.callLater(0, self._begin)
+
+    def _begin(self) -> None:
+        """A new turn. What is counted since the last one may be several turns' worth: never too little."""
+        self._next = None
+        self._sent = 0
+        while self._line and self._sent < _PER_TURN:
+            self._sent += self._line.popleft()()
+        if self._line:
+            self._schedule()

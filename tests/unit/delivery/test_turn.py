@@ -1,0 +1,69 @@
+"""How transfers share the reactor's turns."""
+
+from __future__ import annotations
+
+from attrs import define, field
+from twisted.internet.task import Clock
+
+from txglancecache.delivery.turn import PIECE, Turn
+
+_FITTING = (4 << 20) // PIECE  # pieces that one turn has room for
+
+
+@define(eq=False)
+class Client:
+    """Takes ``pieces`` pieces, each in a turn of its own, and says so in ``log``."""
+
+    name: str
+    pieces: int
+    turn: Turn
+    log: list[str] = field(factory=list)
+
+    def send(self) -> int:
+        self.pieces -= 1
+        self.log.append(self.name)
+        if self.pieces:
+            self.turn.line_up(self.send)
+        return PIECE
+
+
+def _next_turn(clock: Clock) -> None:
+    """What a reactor does: calls that are made meanwhile have to wait for the turn after."""
+    (call,) = clock.getDelayedCalls()
+    call.cancel()
+    call.func()
+
+
+def test_a_turn_has_room_for_a_few() -> None:
+    """Who comes when a turn is used up sends in the next one, not before."""
+    clock = Clock()
+    turn, log = Turn(clock), list[str]()
+    for number in range(2 * _FITTING + 1):
+        turn.take(Client(f"{number}", 1, turn, log).send)
+    assert len(log) == _FITTING
+    _next_turn(clock)
+    assert len(log) == 2 * _FITTING
+    _next_turn(clock)
+    assert log == [f"{number}" for number in range(2 * _FITTING + 1)]
+    assert not clock.getDelayedCalls()
+
+
+def test_nobody_is_overtaken() -> None:
+    """Those who want more stand behind those who wait already, and so do newcomers."""
+    clock = Clock()
+    turn, log = Turn(clock), list[str]()
+    turn.line_up(Client("greedy", 3, turn, log).send)
+    turn.line_up(Client("modest", 1, turn, log).send)
+    turn.take(Client("new", 1, turn, log).send)
+    _next_turn(clock)
+    assert log == ["greedy", "modest", "new", "greedy", "greedy"]
+
+
+def test_what_one_may_hold_in_memory_shrinks_with_their_number() -> None:
+    """Many transfers that copy hold little each."""
+    turn = Turn(Clock())
+    with turn:
+        assert turn.budget == PIECE
+    for _ in range(1000):
+        turn.__enter__()
+    assert turn.budget == 64 << 10
