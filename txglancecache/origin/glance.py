@@ -42,6 +42,8 @@ _CONDITIONS = (
     b"content-type",
     b"accept-encoding",
 )
+#: Where no body begins: the largest offset that servers in between can be expected to count to.
+_BEYOND = 2**63 - 1
 _SMALL_ANSWER = 64 << 10
 _LARGE_DOCUMENT = 4 << 20
 _VERSIONS_KEPT = 300.0
@@ -101,8 +103,10 @@ class Glance:
     _versions: Outcome[list[tuple[int, int]]] | None = field(default=None, init=False)
     _versions_known_until: float = field(default=0.0, init=False)
 
-    async def authorize(self, target: bytes, headers: RawHeaders, size: int) -> Verdict:
+    async def authorize(self, target: bytes, headers: RawHeaders, size: int | None) -> Verdict:
         """Ask whether a client may download a body of ``size`` bytes, without moving any of it.
+
+        ``None`` is any size: what is asked for then begins where no body does.
 
         Glance looks at a range only after its visibility, status and ``download_image`` checks, and
         answers 416 to one that begins at the end without opening the store. Before release 23 the policy
@@ -114,18 +118,19 @@ class Glance:
         """
         strict = await self._checks_before_range()
         since = self._clock.seconds()
-        wanted = b"bytes=%d-" % size if strict else b"bytes=0-0"
+        wanted = b"bytes=%d-" % (_BEYOND if size is None else size) if strict else b"bytes=0-0"
         response = await self._client.request(b"GET", target, [*_plain(headers), (b"Range", wanted)])
         head = response.head
         allowed = Allowed(since, first(head.headers, b"x-openstack-request-id"))
         if head.status in (200, 204, 206):
             response.abandon()
-            return allowed if not strict and _total(response) == size else Changed()
+            same = size is None or (not strict and _total(response) == size)
+            return allowed if same else Changed()
         answer = Answer(head, await response.collect(_SMALL_ANSWER))
         if head.status == 416:
             return allowed if strict else Changed()
         if head.status == 400 and not strict and _cannot_range(answer):
-            return allowed
+            return allowed if await self._is_about_the_range(target, headers) else Denied(answer)
         return Denied(answer)
 
     async def identify(self, target: bytes, headers: RawHeaders) -> Image | Uncacheable | Denied:
@@ -138,6 +143,18 @@ class Glance:
         if response.head.status != 200:
             return Denied(Answer(response.head, await response.collect(_SMALL_ANSWER)))
         return describe(await response.collect(_LARGE_DOCUMENT))
+
+    async def _is_about_the_range(self, target: bytes, headers: RawHeaders) -> bool:
+        """Whether it was the range of a download that Glance has refused, and nothing before it.
+
+        Servers say 400 of fields that they do not like, and some repeat these in their answer. So what looks
+        like Glance's word may be the client's own: then the same is said of any range.
+        """
+        beyond = (b"Range", b"bytes=%d-" % _BEYOND)
+        response = await self._client.request(b"GET", target, [*_plain(headers), beyond])
+        status = response.head.status
+        response.abandon()
+        return status == 416
 
     async def _checks_before_range(self) -> bool:
         """Whether this Glance settles who may download before it looks at the range."""
@@ -194,7 +211,7 @@ def describe(document: bytes) -> Image | Uncacheable:
     try:
         values: dict[str, Any] = json.loads(document)
         image_id, status, size = values["id"], values["status"], values.get("size")
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise OriginProtocolError("the origin's description of an image makes no sense") from error
     if status != "active":
         return Uncacheable.NOT_ACTIVE
@@ -224,7 +241,7 @@ def _versions(document: bytes) -> list[tuple[int, int]]:
     """The API versions that a version document lists."""
     try:
         listed = [str(version["id"]) for version in json.loads(document)["versions"]]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return []
     found = [re.fullmatch(r"v(\d{1,3})\.(\d{1,3})", name) for name in listed]
     return [(int(match[1]), int(match[2])) for match in found if match]
@@ -240,7 +257,7 @@ def _total(response: Response) -> int | None:
 
 def _cannot_range(answer: Answer) -> bool:
     """Whether this 400 is Glance's word that the image's store cannot read at an offset."""
-    return b"randomly" in answer.body
+    return b"Getting images randomly from this store is not supported" in answer.body
 
 
 _CONTENT_RANGE = re.compile(rb"bytes (\d{1,20})-(\d{1,20})/(\d{1,20})")

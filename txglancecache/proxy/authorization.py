@@ -43,7 +43,7 @@ _MOST_KEPT = 65_536
 @frozen
 class _Question:
     image_id: str
-    size: int
+    size: int | None
     asker: bytes
 
 
@@ -61,12 +61,12 @@ class Authorizer:
     _permissions: OrderedDict[_Question, Allowed] = field(factory=OrderedDict, init=False)
     _asking: dict[_Question, Outcome[Verdict]] = field(factory=dict, init=False)
 
-    async def check(self, image_id: str, target: bytes, headers: RawHeaders, size: int) -> Verdict:
+    async def check(self, image_id: str, target: bytes, headers: RawHeaders, size: int | None) -> Verdict:
         """The origin's verdict; equal questions that come while one is being asked share its answer.
 
         :param target: the request target of the download.
         :param headers: the client's end-to-end fields.
-        :param size: the length that the body is expected to have, in bytes.
+        :param size: the length that the body is expected to have, in bytes; None: any.
         :raises OriginError: the origin could not be asked.
         """
         question = self._question(image_id, target, headers, size)
@@ -81,9 +81,15 @@ class Authorizer:
                 self._asking.pop(question, None)
         return await asking.wait()
 
-    def was_allowed(self, image_id: str, target: bytes, headers: RawHeaders, size: int) -> bool:
-        """Whether this very client has been allowed this image before, however long ago."""
-        return self._question(image_id, target, headers, size) in self._permissions
+    def identified(self, image_id: str, target: bytes, headers: RawHeaders, size: int) -> None:
+        """What this client was allowed when nobody knew the size has been found to have this one."""
+        permission = self._permissions.pop(self._question(image_id, target, headers, None), None)
+        if permission is not None:
+            self._keep(self._question(image_id, target, headers, size), permission)
+
+    def forget(self, image_id: str, target: bytes, headers: RawHeaders, size: int) -> bool:
+        """Whether this very client has been allowed this image before, however long ago. From now on: no."""
+        return self._permissions.pop(self._question(image_id, target, headers, size), None) is not None
 
     async def _ask(self, question: _Question, target: bytes, headers: RawHeaders) -> Verdict:
         try:
@@ -91,13 +97,16 @@ class Authorizer:
         finally:
             self._asking.pop(question, None)
         if isinstance(verdict, Allowed):
-            self._permissions[question] = verdict
-            self._permissions.move_to_end(question)
-            while len(self._permissions) > _MOST_KEPT:
-                self._permissions.popitem(last=False)
+            self._keep(question, verdict)
         return verdict
 
-    def _question(self, image_id: str, target: bytes, headers: RawHeaders, size: int) -> _Question:
+    def _keep(self, question: _Question, permission: Allowed) -> None:
+        self._permissions[question] = permission
+        self._permissions.move_to_end(question)
+        while len(self._permissions) > _MOST_KEPT:
+            self._permissions.popitem(last=False)
+
+    def _question(self, image_id: str, target: bytes, headers: RawHeaders, size: int | None) -> _Question:
         digest = hmac.new(self._secret, digestmod="sha256")
         for part in (target, *(part for pair in without(headers, *_NEUTRAL) for part in pair)):
             digest.update(b"%d:" % len(part))

@@ -5,6 +5,8 @@ The origin decides, for every request. What is kept here is only what the origin
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from attrs import define, field, frozen
 from twisted.internet.interfaces import IReactorTime
 
@@ -14,6 +16,9 @@ from txglancecache.headers import RawHeaders, values
 from txglancecache.image import Image, is_image_id
 from txglancecache.origin.glance import Allowed, Denied, Glance, Uncacheable
 from txglancecache.proxy.authorization import Authorizer
+
+#: Names of images that the origin has said something about.
+_MOST_KEPT = 65_536
 
 
 @frozen(eq=False)
@@ -72,6 +77,9 @@ class JustChanged:
 class Clearance:
     """Settles permission and identity.
 
+    Permission comes first, known image or not: a client that is refused sees one answer of the origin's, and
+    how it came about tells nothing about what is cached.
+
     :param revalidate_after: seconds after which the origin is asked anew what an image is.
     """
 
@@ -80,6 +88,7 @@ class Clearance:
     _authorizer: Authorizer
     _clock: IReactorTime
     _revalidate_after: float
+    _said: OrderedDict[tuple[str, bytes | None], Image] = field(factory=OrderedDict, init=False, repr=False)
 
     async def settle(self, asked: Asked) -> Cleared | Denied | NotShown | NotCacheable | JustChanged:
         """Ask the origin what has to be asked.
@@ -89,33 +98,61 @@ class Clearance:
         if not is_image_id(asked.image_id) or not asked.plain or asked.header(b"content-range"):
             return NotCacheable(b"not-understood")
         entry = self._cache.find(asked.image_id)
-        image: Image | NotShown | NotCacheable = entry.image if entry else await self._identify(asked)
-        if not isinstance(image, Image):
-            return image
-        verdict = await self._authorizer.check(asked.image_id, asked.target, asked.headers, image.size)
+        size = entry.image.size if entry else None
+        verdict = await self._authorizer.check(asked.image_id, asked.target, asked.headers, size)
         if isinstance(verdict, Denied):
-            self._cache.counters.denied += 1
-            if entry is not None:
-                self._drop_if_gone(asked, entry, verdict.answer.head.status)
-            return verdict
+            return await self._denied(asked, entry, verdict)
         if not isinstance(verdict, Allowed):
             if entry is not None:
                 self._cache.outdated(entry)
             return JustChanged()
-        now = self._clock.seconds()
-        if entry is not None and now - entry.identified > self._revalidate_after:
-            image = await self._identify(asked)
-            if not isinstance(image, Image):
-                return image
-            if not image.same_body(entry.image):
+        if entry is not None and self._is_known(asked, entry):
+            image = entry.image
+        else:
+            found = await self._identify(asked)
+            if not isinstance(found, Image):
+                return found
+            image = found
+            if entry is None:
+                self._authorizer.identified(asked.image_id, asked.target, asked.headers, image.size)
+            elif not image.same_body(entry.image):
+                if self._is_current(entry):
+                    return NotCacheable(b"another-origin")
                 self._cache.outdated(entry)
                 return JustChanged()
-            entry.identified = now
+            else:
+                entry.identified = self._clock.seconds()
         if self._superseded(entry, image):
             return JustChanged()
         if entry is not None:
-            entry.confirmed = now
+            entry.confirmed = self._clock.seconds()
         return Cleared(image, verdict.since, verdict.request_id)
+
+    async def _denied(
+        self, asked: Asked, entry: Entry | None, denied: Denied
+    ) -> Denied | NotShown | NotCacheable:
+        """What a client gets that is not allowed the image; it may be one without data."""
+        status = denied.answer.head.status
+        if entry is None and status == 500:
+            # Glance fails when it is asked for a range of an image that has no size yet.
+            image = await self._identify(asked)
+            if not isinstance(image, Image):
+                return image
+        self._cache.counters.denied += 1
+        if entry is not None:
+            self._drop_if_gone(asked, entry, status)
+        return denied
+
+    def _is_known(self, asked: Asked, entry: Entry) -> bool:
+        """Whether the origin has said that this is the image, lately, and to those who call it by this name.
+
+        An address may be that of several origins, told apart by ``Host``: each has images of its own.
+        """
+        said = self._said.get((asked.image_id, asked.header(b"host")))
+        return self._is_current(entry) and said is not None and said.same_body(entry.image)
+
+    def _is_current(self, entry: Entry) -> bool:
+        return self._clock.seconds() - entry.identified <= self._revalidate_after
 
     def _superseded(self, entry: Entry | None, image: Image) -> bool:
         """Whether the cache has learnt better while the origin was asked.
@@ -136,21 +173,21 @@ class Clearance:
             return NotShown()
         if image.image_id != asked.image_id:
             return NotCacheable(b"not-described")
+        name = asked.image_id, asked.header(b"host")
+        self._said[name] = image
+        self._said.move_to_end(name)
+        while len(self._said) > _MOST_KEPT:
+            self._said.popitem(last=False)
         return image
 
     def _drop_if_gone(self, asked: Asked, entry: Entry, status: int) -> None:
         """Drop the entry if the origin's answer means that the image is gone.
 
         Glance says 404 both of what is gone and of what the client may not see. So that nobody can flush
-        other people's images, a 404 counts only for a client that had been allowed this image, or when
-        nobody has been for as long as a description is believed.
+        other people's images, a 404 counts only for a client that had been allowed this image, and once, or
+        when nobody has been for as long as a description is believed.
         """
         forgotten = self._clock.seconds() - entry.confirmed > self._revalidate_after
-        if status == 410 or (
-            status == 404
-            and (
-                forgotten
-                or self._authorizer.was_allowed(asked.image_id, asked.target, asked.headers, entry.image.size)
-            )
-        ):
+        had_been = self._authorizer.forget(asked.image_id, asked.target, asked.headers, entry.image.size)
+        if status == 410 or (status == 404 and (had_been or forgotten)):
             self._cache.drop(entry, f"the origin answered {status}")

@@ -92,7 +92,7 @@ NEW = versions("v2.9", "v2.13", "v2.15")
 OLD = versions("v2.9", "v2.12")
 
 
-def authorize(client: Client, size: int = 1000) -> Verdict:
+def authorize(client: Client, size: int | None = 1000) -> Verdict:
     verdict: Verdict = now(Glance(client, Clock()).authorize(TARGET, HEADERS, size))  # type: ignore[arg-type]
     return verdict
 
@@ -106,6 +106,18 @@ def test_416_to_a_range_at_the_end_is_permission() -> None:
     assert first(headers, b"x-auth-token") == b"t"
     assert first(headers, b"if-match") is None
     assert sum(name.lower() == b"range" for name, _ in headers) == 1
+
+
+def test_any_size_is_asked_for_beyond_all_bodies() -> None:
+    """Nothing has to be known of an image to ask whether it may be had; and any body is one."""
+    client = Client({b"/versions": NEW, TARGET: answer(416)})
+    assert isinstance(authorize(client, None), Allowed)
+    assert first(client.asked[-1][1], b"range") == b"bytes=%d-" % (2**63 - 1)
+    assert isinstance(authorize(Client({b"/versions": NEW, TARGET: answer(404)}), None), Denied)
+    for document, status in ((NEW, 200), (NEW, 204), (OLD, 200), (OLD, 206)):
+        client = Client({b"/versions": document, TARGET: answer(status, b"x")})
+        assert isinstance(authorize(client, None), Allowed)
+        assert client.given[-1].abandoned
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410, 500, 503, 300])
@@ -132,7 +144,6 @@ def test_data_where_none_should_be_means_that_the_image_changed(status: int) -> 
         (answer(206, b"x"), Changed),
         (answer(200, length=1000), Allowed),
         (answer(200, length=7), Changed),
-        (answer(400, b"Getting images randomly from this store is not supported"), Allowed),
         (answer(400, b"another reason"), Denied),
         (answer(416), Changed),
         (answer(403), Denied),
@@ -143,6 +154,32 @@ def test_before_release_23_the_first_byte_is_asked_for(given: Any, expected: typ
     client = Client({b"/versions": OLD, TARGET: given})
     assert isinstance(authorize(client), expected)
     assert first(client.asked[-1][1], b"range") == b"bytes=0-0"
+
+
+_NOT_RANDOMLY = b"Getting images randomly from this store is not supported"
+
+
+@pytest.mark.parametrize(
+    ("body", "beyond", "expected"),
+    [(_NOT_RANDOMLY, 416, Allowed), (_NOT_RANDOMLY, 400, Denied), (b"Bad header: randomly", 416, Denied)],
+)
+def test_a_400_is_glances_word_about_the_range_or_nothing(body: bytes, beyond: int, expected: type) -> None:
+    """A server that puts the client's own words into its complaint about them does not let it in."""
+
+    def ask(headers: Sequence[tuple[bytes, bytes]]) -> Answered:
+        begins_at_the_beginning = first(headers, b"range") == b"bytes=0-0"
+        return (answer(400, body) if begins_at_the_beginning else answer(beyond, body))(headers)
+
+    assert isinstance(authorize(Client({b"/versions": OLD, TARGET: ask})), expected)
+
+
+def test_documents_without_a_bottom() -> None:
+    """What is nested too deeply to be read is no description and no version."""
+    deep = b"[" * 200_000
+    with pytest.raises(OriginProtocolError):
+        describe(deep)
+    client = Client({b"/versions": answer(200, deep), TARGET: answer(403)})
+    assert isinstance(authorize(client), Denied)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ class Glance:
     clock: Clock = field(factory=Clock)
     asked: list[Deferred[Any]] = field(factory=list)
 
-    async def authorize(self, target: bytes, headers: object, size: int) -> Any:
+    async def authorize(self, target: bytes, headers: object, size: int | None) -> Any:
         self.asked.append(Deferred())
         return await self.asked[-1]
 
@@ -45,7 +45,7 @@ class Desk:
         self.authorizer = Authorizer(self.glance, self.glance.clock, self.ttl)  # type: ignore[arg-type]
 
     def ask(
-        self, headers: Any = ALICE, image_id: str = "1", target: bytes = TARGET, size: int = 9
+        self, headers: Any = ALICE, image_id: str = "1", target: bytes = TARGET, size: int | None = 9
     ) -> list[Any]:
         found: list[Any] = []
         asking = Deferred.fromCoroutine(self.authorizer.check(image_id, target, headers, size))
@@ -164,6 +164,29 @@ def test_who_was_allowed_is_remembered_without_the_token() -> None:
     desk.ask()
     desk.glance.allow()
     desk.glance.clock.advance(1000)
-    assert desk.authorizer.was_allowed("1", TARGET, ALICE, 9)
-    assert not desk.authorizer.was_allowed("1", TARGET, BOB, 9)
+    assert not desk.authorizer.forget("1", TARGET, BOB, 9)
     assert "alice-token" not in repr(desk.authorizer)
+    assert desk.authorizer.forget("1", TARGET, ALICE, 9)
+
+
+def test_what_is_forgotten_is_forgotten() -> None:
+    """Who had been allowed has that to show once, and is asked about anew."""
+    desk = Desk()
+    desk.ask()
+    desk.glance.allow()
+    assert desk.authorizer.forget("1", TARGET, ALICE, 9)
+    assert not desk.authorizer.forget("1", TARGET, ALICE, 9)
+    assert desk.ask() == []
+
+
+def test_what_was_allowed_before_the_size_was_known_holds_for_the_size_that_was_found() -> None:
+    """For this client and this image, and for no other size."""
+    desk = Desk()
+    desk.ask(size=None)
+    desk.glance.allow()
+    desk.authorizer.identified("1", TARGET, ALICE, 9)
+    assert len(desk.ask()) == 1
+    assert desk.ask(size=10) == []
+    assert desk.ask(size=None) == []
+    desk.authorizer.identified("1", TARGET, BOB, 9)
+    assert desk.ask(BOB) == []

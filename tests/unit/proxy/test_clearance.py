@@ -11,7 +11,8 @@ from twisted.internet.defer import Deferred
 
 from tests.unit.cache.world import Origin, World, result
 from txglancecache.image import Image
-from txglancecache.origin.glance import Allowed
+from txglancecache.origin.client import Head
+from txglancecache.origin.glance import Allowed, Answer, Denied, Uncacheable
 from txglancecache.proxy.authorization import Authorizer
 from txglancecache.proxy.clearance import Asked, Clearance, Cleared, JustChanged, NotCacheable
 
@@ -23,15 +24,17 @@ OLD, NEW = Origin(b"o" * 1000).image(), Origin(b"n" * 1000).image()
 class Glance:
     """Permits when the test says so; describes what the test has it describe."""
 
-    image: Image = OLD
+    image: Any = OLD
     asked: list[Deferred[Any]] = field(factory=list)
     described: list[bytes] = field(factory=list)
+    sizes: list[int | None] = field(factory=list)
 
-    async def authorize(self, target: bytes, headers: object, size: int) -> Any:
+    async def authorize(self, target: bytes, headers: object, size: int | None) -> Any:
+        self.sizes.append(size)
         self.asked.append(Deferred())
         return await self.asked[-1]
 
-    async def identify(self, target: bytes, headers: object) -> Image:
+    async def identify(self, target: bytes, headers: object) -> Any:
         self.described.append(target)
         return self.image
 
@@ -93,3 +96,72 @@ def test_an_odd_spelling_is_the_origins_to_read(desk: Desk) -> None:
     odd = Asked("image-1", b"/v2/images/image-1/fil%65", ASKED.headers)
     assert desk.ask(odd) == [NotCacheable(b"not-understood")]
     assert desk.glance.described == []
+
+
+def denied(status: int) -> Denied:
+    return Denied(Answer(Head(status, b"", ()), b"no"))
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 503])
+def test_who_is_refused_costs_one_question_cached_or_not(desk: Desk, status: int) -> None:
+    """Neither the answer nor what was asked for it tells whether the image is here."""
+    for _ in ("not cached", "cached"):
+        found = desk.ask()
+        desk.glance.asked[-1].callback(denied(status))
+        assert found == [denied(status)]
+        result(desk.world.cache.admit(OLD))
+    assert len(desk.glance.asked) == 2
+    assert desk.glance.described == []
+
+
+def test_an_image_without_data_is_no_server_error(desk: Desk) -> None:
+    """Glance fails on a range of what has no size; the client is to get what it says of the whole."""
+    desk.glance.image = Uncacheable.NOT_ACTIVE
+    found = desk.ask()
+    desk.glance.asked[-1].callback(denied(500))
+    assert found == [NotCacheable(b"not-active")]
+
+
+def test_a_failing_origin_lets_nobody_in(desk: Desk) -> None:
+    """Who may see an image may not therefore have it."""
+    found = desk.ask()
+    desk.glance.asked[-1].callback(denied(500))
+    assert found == [denied(500)]
+
+
+def test_an_image_of_another_name_of_the_origin_is_another_until_it_is_known(desk: Desk) -> None:
+    """One address may be that of two Glances; what one allows is not the other's to give."""
+    entry = result(desk.world.cache.admit(OLD))
+    desk.ask()
+    desk.allow()
+    assert len(desk.glance.described) == 1
+    desk.ask()
+    desk.allow()
+    assert len(desk.glance.described) == 1
+    desk.glance.image = NEW
+    elsewhere = Asked("image-1", ASKED.target, [*ASKED.headers, (b"Host", b"elsewhere")])
+    found = desk.ask(elsewhere)
+    desk.allow()
+    assert found == [NotCacheable(b"another-origin")]
+    assert not entry.dropped
+    entry.identified -= 301
+    found = desk.ask(elsewhere)
+    desk.allow()
+    assert isinstance(found[0], JustChanged)
+    assert entry.dropped
+
+
+def test_who_was_shut_out_flushes_once(desk: Desk) -> None:
+    """A client that is allowed no more has said so with the first 404 that it gets."""
+    dropped = []
+    for _ in range(2):
+        entry = result(desk.world.cache.admit(OLD))
+        desk.ask(Asked("image-1", ASKED.target, [(b"X-Auth-Token", b"owner")]))
+        desk.allow()
+        if not dropped:
+            desk.ask()
+            desk.allow()
+        desk.ask()
+        desk.glance.asked[-1].callback(denied(404))
+        dropped.append(entry.dropped)
+    assert dropped == [True, False]
