@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from attrs import define, field
+from twisted.internet.base import DelayedCall
 from twisted.internet.task import Clock
 
 from txglancecache.delivery.turn import PIECE, Turn
 
 _FITTING = (4 << 20) // PIECE  # pieces that one turn has room for
+
+
+class Turns(Clock):
+    """As on a reactor, what is called for during a turn has to wait for the next, which takes a second."""
+
+    def callLater(
+        self, delay: float, what: Callable[..., object], *args: object, **kw: object
+    ) -> DelayedCall:
+        return super().callLater(delay + 1, what, *args, **kw)
 
 
 @define(eq=False)
@@ -27,35 +39,28 @@ class Client:
         return PIECE
 
 
-def _next_turn(clock: Clock) -> None:
-    """What a reactor does: calls that are made meanwhile have to wait for the turn after."""
-    (call,) = clock.getDelayedCalls()
-    call.cancel()
-    call.func()
-
-
 def test_a_turn_has_room_for_a_few() -> None:
     """Who comes when a turn is used up sends in the next one, not before."""
-    clock = Clock()
+    clock = Turns()
     turn, log = Turn(clock), list[str]()
     for number in range(2 * _FITTING + 1):
         turn.take(Client(f"{number}", 1, turn, log).send)
     assert len(log) == _FITTING
-    _next_turn(clock)
+    clock.advance(1)
     assert len(log) == 2 * _FITTING
-    _next_turn(clock)
+    clock.advance(1)
     assert log == [f"{number}" for number in range(2 * _FITTING + 1)]
     assert not clock.getDelayedCalls()
 
 
 def test_nobody_is_overtaken() -> None:
     """Those who want more stand behind those who wait already, and so do newcomers."""
-    clock = Clock()
+    clock = Turns()
     turn, log = Turn(clock), list[str]()
     turn.line_up(Client("greedy", 3, turn, log).send)
     turn.line_up(Client("modest", 1, turn, log).send)
     turn.take(Client("new", 1, turn, log).send)
-    _next_turn(clock)
+    clock.advance(1)
     assert log == ["greedy", "modest", "new", "greedy", "greedy"]
 
 
