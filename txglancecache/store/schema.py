@@ -140,7 +140,11 @@ class IndexTooNew(StoreError):
     version: int
 
     def __str__(self) -> str:
-        return f"{self.path} has schema version {self.version}; this release knows up to {SCHEMA_VERSION}"
+        return (
+            f"{self.path} has schema version {self.version}, which is a later release's; this one knows "
+            f"{SCHEMA_VERSION}. Install that release again, or delete the index with its -wal and -shm to go on "
+            "with the whole bodies that are there"
+        )
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -154,12 +158,12 @@ def connect(path: Path) -> sqlite3.Connection:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     database = sqlite3.connect(path, check_same_thread=False, isolation_level="DEFERRED")
     try:
-        path.chmod(0o600)
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = FULL")
         (version,) = database.execute("PRAGMA user_version").fetchone()
         if version > SCHEMA_VERSION:
             raise IndexTooNew(str(path), version)
+        path.chmod(0o600)
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
         for number, statement in enumerate(_MIGRATIONS[version:], version + 1):
             with database:
                 database.execute("BEGIN")
