@@ -142,8 +142,8 @@ class IndexTooNew(StoreError):
     def __str__(self) -> str:
         return (
             f"{self.path} has schema version {self.version}, which is a later release's; this one knows "
-            f"{SCHEMA_VERSION}. Install that release again, or delete the index with its -wal and -shm to go on "
-            "with the whole bodies that are there"
+            f"{SCHEMA_VERSION}. Install that release again, or delete the index with its -wal and -shm to go "
+            "on with the whole bodies that are there"
         )
 
 
