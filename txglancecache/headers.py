@@ -39,7 +39,14 @@ _HOP_BY_HOP = frozenset(
 _NOT_AN_OPTION = frozenset({b"content-length", b"host"})
 
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
+#: RFC 3986 section 3.2.2, not looking into IP literals, and an optional port. No userinfo.
+_AUTHORITY = re.compile(rb"(\[[0-9A-Za-z:.%_~-]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(:[0-9]*)?")
 _SF_TOKEN = re.compile(rb"[A-Za-z*][!#$%&'*+.^_`|~0-9A-Za-z:/-]*")  # RFC 9651 section 3.3.4
+
+
+def is_host(text: bytes) -> bool:
+    """Whether ``text`` can be a ``Host``."""
+    return _AUTHORITY.fullmatch(text) is not None
 
 
 def values(headers: RawHeaders, name: bytes) -> list[bytes]:

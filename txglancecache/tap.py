@@ -23,7 +23,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 from OpenSSL.SSL import Error as SSLError
 from prometheus_client import CollectorRegistry
 from twisted.application.service import IService
@@ -36,6 +36,9 @@ from txglancecache.cache.chores import Chores
 from txglancecache.cache.fill import FillSettings
 from txglancecache.cache.jobs import Jobs, JobSettings
 from txglancecache.cache.steward import Steward
+from txglancecache.clients.limits import Limits
+from txglancecache.clients.refusals import Refusals
+from txglancecache.clients.turnstile import Turnstile
 from txglancecache.delivery.delivery import Delivery
 from txglancecache.errors import ConfigurationError, DirectoryLocked, GlanceCacheError
 from txglancecache.eviction import S3Fifo
@@ -47,6 +50,7 @@ from txglancecache.management.compatible.paths import Normalized, is_for_cache, 
 from txglancecache.management.managed import NodeFacts
 from txglancecache.management.metrics import (
     CacheCollector,
+    ClientMetrics,
     DownloadMetrics,
     LagMeter,
     OriginMetrics,
@@ -70,6 +74,7 @@ from txglancecache.proxy.passthrough import PassThrough
 from txglancecache.proxy.site import data_site
 from txglancecache.service.command import Options, refuse
 from txglancecache.service.config import Settings
+from txglancecache.service.descriptors import affordable, raise_limit
 from txglancecache.service.draining import Connections
 from txglancecache.service.listening import Inet, Inherited, Listener, listener
 from txglancecache.service.node import Node
@@ -90,8 +95,6 @@ from txglancecache.store.index import Index
 __all__ = ["Options", "makeService"]
 
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
-#: Seconds for which a client may take nothing of a body before it is given up.
-_STALL_TIMEOUT = 300.0
 #: Seconds between two looks at whether another process has left the cache directory.
 _LOOK_AGAIN = 0.1
 
@@ -269,7 +272,8 @@ class _Core:
         steward = Steward(cache, directory, index, pools.disk, pools.hash)
         account = ServiceCredentials(service_session(settings.config_files), pools.disk)
         chores = Chores(cache, steward, glance, client, account)
-        jobs = Jobs(chores, index, cache.events, reactor, JobSettings(), time.time)
+        job_settings = JobSettings(settings.jobs_at_once, settings.job_attempts)
+        jobs = Jobs(chores, index, cache.events, reactor, job_settings, time.time)
         return cls(settings, reactor, registry, pools, client, glance, directory, cache, steward, jobs)
 
     def load(self) -> None:
@@ -301,7 +305,7 @@ def _downloads(core: _Core) -> IResource:
         reactor,
         settings.revalidate_after,
     )
-    delivery = Delivery(reactor, core.pools.disk, _STALL_TIMEOUT)
+    delivery = Delivery(reactor, core.pools.disk, settings.stall_timeout)
     observer = DownloadMetrics(core.registry)
     images = Images(core.cache, clearance, core.client, pass_through, delivery, reactor, name, observer)
     return DataApp(core.cache, images, pass_through).resource()
@@ -329,6 +333,37 @@ def _native(core: _Core, streams: Streams) -> IResource:
         partial(exposition, core.registry),
         reactor,
     ).resource()
+
+
+def _turnstiles(settings: Settings, reactor: Any, registry: CollectorRegistry) -> dict[str, Turnstile]:
+    """Who may come in, by site."""
+    manage = settings.manage_connections
+    data = affordable(raise_limit(), settings.max_connections, manage, settings.origin_connections)
+    limits = Limits(
+        connections=data,
+        requests_per_client=settings.max_requests_per_client,
+        line_size=settings.max_line_size,
+        head_size=settings.max_head_size,
+        head_fields=settings.max_head_fields,
+        head_timeout=settings.head_timeout,
+        idle_timeout=settings.idle_timeout,
+        body_timeout=settings.body_timeout,
+        stall_timeout=settings.stall_timeout,
+        min_rate=settings.min_rate,
+    )
+    # No one client may keep the others from managing this node.
+    share = min(limits.requests_per_client, max(1, manage * 3 // 4))
+    metrics = ClientMetrics(registry)
+    found = {
+        site: Turnstile(its, Refusals(site, reactor, metrics), reactor)
+        for site, its in (
+            ("data", limits),
+            ("management", evolve(limits, connections=manage, requests_per_client=share)),
+        )
+    }
+    for site, turnstile in found.items():
+        metrics.watch(site, partial(getattr, turnstile, "connections"))
+    return found
 
 
 def _pseudonym() -> bytes:
@@ -375,7 +410,13 @@ def compose(settings: Settings, reactor: Any, owner: Callable[[], AbstractContex
     data_app = _downloads(core)
     if settings.cache_api_on_data_site:
         data_app = Parts([Part(is_for_cache, Normalized(admission.gate(compatible)))], data_app)
-    data_factory = data_site(data_app, reactor=reactor, access_line=access_line)
+    gates = _turnstiles(settings, reactor, registry)
+    common: dict[str, Any] = {
+        "reactor": reactor,
+        "is_trusted": is_trusted(settings.trusted_proxies),
+        "access_line": access_line,
+    }
+    data_factory = data_site(data_app, turnstile=gates["data"], **common)
     manage_factory = management_site(
         management_resource(
             _native(core, streams),
@@ -383,8 +424,8 @@ def compose(settings: Settings, reactor: Any, owner: Callable[[], AbstractContex
             parts=[Part(page.claims, page), Part(is_for_glance, compatible)],
             admit=lambda inner: Normalized(admission.gate(inner)),
         ),
-        reactor=reactor,
-        access_line=access_line,
+        turnstile=gates["management"],
+        **common,
     )
     connections = Connections()
     connections.before_draining(streams.close)

@@ -6,7 +6,7 @@ measure it; they know nothing of Prometheus.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from attrs import define, field
@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from txglancecache.cache.status import JobState
+from txglancecache.clients.refusals import Refusal
 from txglancecache.errors import OriginBusy, OriginProtocolError, OriginTimeout, OriginUnreachable
 from txglancecache.management.managed import ManagedCache, ManagedJobs, NodeFacts
 
@@ -136,6 +137,31 @@ class OriginMetrics:
     def failed(self, error: Exception) -> None:
         kind = next((name for known, name in _ERRORS if isinstance(error, known)), "other")
         self._errors.labels(kind).inc()
+
+
+@define(eq=False)
+class ClientMetrics:
+    """Measures who comes and who is refused; a `txglancecache.clients.refusals.RefusalObserver`."""
+
+    _registry: CollectorRegistry
+    _refused: Counter = field(init=False)
+    _connections: Gauge = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        known: dict[str, Any] = {"namespace": _PREFIX, "registry": self._registry}
+        self._refused = Counter(
+            "refused", "Clients that were refused or cut off, by reason.", ["site", "reason"], **known
+        )
+        self._connections = Gauge("connections", "Connections of clients.", ["site"], **known)
+
+    def refused(self, site: str, reason: str) -> None:
+        self._refused.labels(site, reason).inc()
+
+    def watch(self, site: str, connections: Callable[[], int]) -> None:
+        """Count the refusals of this site from zero, and tell how many connections it has when asked."""
+        self._connections.labels(site).set_function(connections)
+        for refusal in Refusal:
+            self._refused.labels(site, refusal.value)
 
 
 @define(eq=False)

@@ -13,11 +13,11 @@ from io import BytesIO
 from typing import Any
 
 from attrs import frozen
-from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource, Resource, getChildForRequest
-from twisted.web.server import Request, Site
+from twisted.web.server import Request
 
+from txglancecache.clients.site import ClientSite
 from txglancecache.management.access.guard import Guard
 from txglancecache.management.answers import Problem, answer_problem
 from txglancecache.management.native.inputs import MAX_BODY
@@ -49,6 +49,9 @@ class GuardedResource(Resource):
 
     def render(self, request: IRequest) -> bytes | int:
         fields = request.requestHeaders
+        if not request.method.isupper():
+            # Klein reads a method in small letters as if it were not.
+            return answer_problem(request, Problem(HTTPStatus.NOT_IMPLEMENTED, "there is no such method"))
         refusal = self._guard.refusal(
             request.method,
             fields.getRawHeaders(b"Host", []),
@@ -102,6 +105,9 @@ class ManagementRequest(Request):
     content: BytesIO
     _received = 0
 
+    def __repr__(self) -> str:
+        return f"<{self.method!r} {self.path!r}>"  # Twisted logs it, and a query may hold secrets
+
     def gotLength(self, length: int | None) -> None:
         self.content = BytesIO()
 
@@ -113,15 +119,20 @@ class ManagementRequest(Request):
             self.channel.transport.abortConnection()
 
 
-def management_site(root: IResource, *, reactor: IReactorTime, access_line: Any = None) -> Site:
-    """The management site as something that can listen.
+class ManagementSite(ClientSite):
+    """A factory for connections of operators."""
 
-    :param access_line: makes a line of the access log (`twisted.web.iweb.IAccessLogFormatter`).
+    requestFactory = ManagementRequest
+
+
+def management_site(root: IResource, **options: Any) -> ManagementSite:
+    """The management site; `ClientSite` says what else there is to say.
+
+    Whoever watches over the node gets an answer whatever else goes on here.
     """
-    return Site(
-        root,
-        requestFactory=ManagementRequest,
-        reactor=reactor,
-        logFormatter=access_line,
-        parsePOSTFormSubmission=False,
-    )
+    return ManagementSite(root, is_exempt=_is_for_watching, **options)
+
+
+def _is_for_watching(target: bytes) -> bool:
+    path = target.partition(b"?")[0]
+    return path == b"/cache/metrics" or path.startswith(b"/cache/health")

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.web.http import datetimeToString, parse_qs
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH
 from twisted.web.resource import IResource, Resource
-from twisted.web.server import Request, Site
+from twisted.web.server import Request
 
+from txglancecache.clients.site import ClientSite
 from txglancecache.headers import end_to_end, without
 from txglancecache.origin.framing import Head
 from txglancecache.proxy.body import IncomingBody
 from txglancecache.proxy.channel import DataChannel
 from txglancecache.proxy.target import Target
+
+#: Control characters (C0, C1 and DEL): a route's pattern stops at some of them.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 _Request: Any = Request  # next to nothing of it has types
 
@@ -48,6 +52,9 @@ class DataRequest(_Request):  # type: ignore[misc]  # see above
         self.body: IncomingBody | None = None
         self.verbatim: list[tuple[bytes, bytes]] = []
         self.aborted = False
+
+    def __repr__(self) -> str:
+        return f"<{self.method!r} {self.path!r}>"  # Twisted logs it, and a query may hold secrets
 
     # For the channel
 
@@ -127,9 +134,10 @@ class DataRequest(_Request):  # type: ignore[misc]  # see above
 class DataRoot(Resource):
     """Gives every request to ``app``, which routes by decoded paths.
 
-    A target that does not decode to one path and no other (not UTF-8, an encoded or a doubled leading
-    slash, ``*``) is routed as ``/*``: that is the way of everything that has no route of its own, and it is
-    forwarded by its ``uri``.
+    A target that does not decode to one path and no other (not UTF-8, control characters, an encoded or a
+    doubled leading slash, ``*``) is routed as ``/*``, and so is a method in small letters, which Klein would
+    take for another: that is the way of everything that has no route of its own, and it is forwarded by its
+    ``uri``.
     """
 
     isLeaf = True
@@ -139,7 +147,7 @@ class DataRoot(Resource):
         self._app = app
 
     def render(self, request: DataRequest) -> Any:
-        if not _is_one_path(request):
+        if not (request.method.isupper() and _is_one_path(request)):
             request.postpath = [b"*"]
         return self._app.render(request)
 
@@ -150,33 +158,19 @@ def _is_one_path(request: DataRequest) -> bool:
     if any(b"/" in segment for segment in request.postpath):
         return False
     try:
-        b"/".join(request.postpath).decode("utf-8")
+        path = b"/".join(request.postpath).decode("utf-8")
     except UnicodeDecodeError:
         return False
-    return True
+    return _CONTROL.search(path) is None
 
 
-class DataSite(Site):
+class DataSite(ClientSite):
     """A factory for connections of clients. HTTP/1.1 only: a stream of HTTP/2 has no socket of its own."""
 
     protocol = DataChannel
     requestFactory = DataRequest
 
-    def acceptableProtocols(self) -> list[bytes]:
-        return [b"http/1.1"]
 
-
-def data_site(
-    app: IResource, *, reactor: IReactorTime, timeout: float = 60.0, access_line: Any = None
-) -> DataSite:
-    """The data site. A client may be silent for ``timeout`` seconds while it is its turn.
-
-    :param access_line: makes a line of the access log (`twisted.web.iweb.IAccessLogFormatter`).
-    """
-    options = {
-        "reactor": reactor,
-        "timeout": timeout,
-        "logFormatter": access_line,
-        "parsePOSTFormSubmission": False,
-    }
-    return DataSite(DataRoot(app), **options)  # type: ignore[no-untyped-call]  # so it is in Twisted
+def data_site(app: IResource, **options: Any) -> DataSite:
+    """The data site; `ClientSite` says what else there is to say."""
+    return DataSite(DataRoot(app), **options)

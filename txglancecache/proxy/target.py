@@ -1,4 +1,4 @@
-"""What a request is for: request targets and ``Host`` (RFC 9112 section 3.2); bytes in, bytes out."""
+"""What a request is for: request targets (RFC 9112 section 3.2); bytes in, bytes out."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 
 from attrs import frozen
 
+from txglancecache.headers import is_host
+
 _VISIBLE = re.compile(rb"[\x21-\x7e]+")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
-#: RFC 3986 section 3.2.2, not looking into IP literals, and an optional port. No userinfo.
-_AUTHORITY = re.compile(rb"(\[[0-9A-Za-z:.%_~-]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(:[0-9]*)?")
 
 
 @frozen
@@ -35,8 +35,3 @@ class Target:
         if not rest and method == b"OPTIONS":
             return cls(b"*", absolute[1])
         return cls(rest if rest.startswith(b"/") else b"/" + rest, absolute[1])
-
-
-def is_host(text: bytes) -> bool:
-    """Whether ``text`` can be a ``Host``."""
-    return _AUTHORITY.fullmatch(text) is not None

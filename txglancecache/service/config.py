@@ -56,6 +56,19 @@ class Settings:
     origin_connect_timeout: float
     origin_timeout: float
     fill_retries: int
+    jobs_at_once: int
+    job_attempts: int
+    max_connections: int
+    manage_connections: int
+    max_requests_per_client: int
+    max_line_size: int
+    max_head_size: int
+    max_head_fields: int
+    head_timeout: float
+    idle_timeout: float
+    body_timeout: float
+    stall_timeout: float
+    min_rate: int
     takeover_wait: float
     shutdown_grace: float
     config_files: tuple[str, ...] = ()

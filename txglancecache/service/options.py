@@ -344,6 +344,117 @@ SECTIONS = (
         ),
     ),
     Section(
+        "What it does in the background",
+        (
+            cfg.IntOpt(
+                "jobs_at_once",
+                default=2,
+                min=1,
+                metavar="COUNT",
+                help="How many prefetches and verifications run at once; the others wait.",
+            ),
+            cfg.IntOpt(
+                "job_attempts",
+                default=5,
+                min=1,
+                metavar="COUNT",
+                help="How often a prefetch is tried before it is given up.",
+            ),
+        ),
+    ),
+    Section(
+        "What it allows its clients",
+        (
+            cfg.IntOpt(
+                "max_connections",
+                default=4096,
+                min=1,
+                metavar="COUNT",
+                help="The most connections of clients to the data site at once. One more gets a 503, unless "
+                "another is idle and can be closed instead. Lowered at the start where the limit of open "
+                "files (RLIMIT_NOFILE) does not carry it.",
+            ),
+            cfg.IntOpt(
+                "manage_connections",
+                default=128,
+                min=1,
+                metavar="COUNT",
+                help="The same for the management site, which is thus to be reached when the data site is "
+                "full.",
+            ),
+            cfg.IntOpt(
+                "max_requests_per_client",
+                default=1024,
+                min=0,
+                metavar="COUNT",
+                help="The most requests of one client that a site answers at once, and three quarters of "
+                "--manage-connections on the management site; one more gets a 429. 0: as many as it likes. A "
+                "client is an address (with IPv6, a network of 64 bits): where the connection comes from one "
+                "of --trusted-proxies, the last in X-Forwarded-For or Forwarded that is none of them. Nobody "
+                "is counted on unix sockets; health and metrics are always answered.",
+            ),
+            cfg.Opt(
+                "max_line_size",
+                type=Size(minimum=1024),
+                default="64KiB",
+                metavar="SIZE",
+                help="The longest request line (414) and header field (431).",
+            ),
+            cfg.Opt(
+                "max_head_size",
+                type=Size(minimum=1024),
+                default="128KiB",
+                metavar="SIZE",
+                help="The most bytes of a request line and all header fields (431).",
+            ),
+            cfg.IntOpt(
+                "max_head_fields",
+                default=500,
+                min=16,
+                metavar="COUNT",
+                help="The most header fields of a request (431).",
+            ),
+            cfg.Opt(
+                "head_timeout",
+                type=Seconds(minimum=0.1),
+                default="30",
+                metavar="SECONDS",
+                help="How long a whole request line with all header fields may take to come (408).",
+            ),
+            cfg.Opt(
+                "idle_timeout",
+                type=Seconds(minimum=0.1),
+                default="60",
+                metavar="SECONDS",
+                help="How long a connection is kept on which nothing is asked. A balancer should close it "
+                "earlier by itself.",
+            ),
+            cfg.Opt(
+                "body_timeout",
+                type=Seconds(minimum=0.1),
+                default="60",
+                metavar="SECONDS",
+                help="How long the body of a request may fail to come at --min-rate (408).",
+            ),
+            cfg.Opt(
+                "stall_timeout",
+                type=Seconds(minimum=0.1),
+                default="300",
+                metavar="SECONDS",
+                help="How long a client may take nothing of an answer before it is cut off. One that takes "
+                "less than --min-rate is cut off after twice that.",
+            ),
+            cfg.Opt(
+                "min_rate",
+                type=Size(),
+                default="1KiB",
+                metavar="SIZE",
+                help="The least bytes a second, on the average of these times, that a client has to send of "
+                "a body and take of an answer, if there is so much.",
+            ),
+        ),
+    ),
+    Section(
         "How it starts and stops",
         (
             cfg.Opt(

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from txglancecache.proxy.target import Target, is_host
+from txglancecache.headers import is_host
+from txglancecache.proxy.target import Target
 
 
 @pytest.mark.parametrize("text", [b"/", b"//a//", b"/%2F%ff?a=/b?c", b"/a;b=c#d", b"/http://x"])

@@ -1,0 +1,68 @@
+"""Whose request it is: who is behind the proxies that are trusted. Pure rules."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from ipaddress import IPv6Address, ip_address, ip_network
+
+#: What somebody who is no address may be called at most.
+_LONGEST = 64
+#: Who has one IPv6 address has the rest of its network too.
+_IPV6_NETWORK = 64
+
+_WITH_PORT = re.compile(r"\[([^\]]*)\](?::\d+)?|([^:]*):\d+")
+_FOR = re.compile(r'(?:^|[;,])[ \t]*for=(?:"([^"]*)"|([^;, \t"]*))', re.IGNORECASE)
+
+
+def client_of(
+    peer: str,
+    forwarded_for: Sequence[bytes],
+    forwarded: Sequence[bytes],
+    trusted: Callable[[str], bool],
+) -> str:
+    """A name for the client by which its requests can be counted.
+
+    That is the peer's address, or, where the peer is a proxy that is trusted, the last one in its chain that
+    is not. IPv6 clients count by their network.
+
+    :param forwarded_for: the values of ``X-Forwarded-For``.
+    :param forwarded: those of ``Forwarded`` (RFC 7239), looked at where there are none of the others.
+    """
+    client = _plain(peer)
+    if trusted(client):
+        for hop in reversed(_chain(forwarded_for, forwarded)):
+            client = hop
+            if not trusted(client):
+                break
+    return _counted_as(client)
+
+
+def _chain(forwarded_for: Sequence[bytes], forwarded: Sequence[bytes]) -> list[str]:
+    text = ",".join(value.decode("latin-1") for value in forwarded_for)
+    members = [member.strip() for member in text.split(",")]
+    if not any(members):
+        text = ",".join(value.decode("latin-1") for value in forwarded)
+        members = [quoted or token for quoted, token in _FOR.findall(text)]
+    return [_plain(member) for member in members if member]
+
+
+def _plain(node: str) -> str:
+    """Without brackets and port, and IPv4 where it is that."""
+    found = _WITH_PORT.fullmatch(node)
+    text = (found[1] or found[2] or "") if found else node
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return text[:_LONGEST]
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+def _counted_as(client: str) -> str:
+    try:
+        address = ip_address(client)
+    except ValueError:
+        return client
+    if isinstance(address, IPv6Address):
+        return str(ip_network((address, _IPV6_NETWORK), strict=False))
+    return client
