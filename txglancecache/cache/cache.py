@@ -21,8 +21,9 @@ from twisted.logger import Logger
 from txglancecache.cache.body import Body
 from txglancecache.cache.entry import Entry
 from txglancecache.cache.events import EventLog
-from txglancecache.cache.fill import Fill, FillSettings, Reactor
+from txglancecache.cache.fill import Fill, FillSettings
 from txglancecache.cache.quarantine import Quarantine
+from txglancecache.cache.readable import FileReactor
 from txglancecache.cache.reader import Reader
 from txglancecache.cache.recorder import Recorder
 from txglancecache.cache.recovery import Orphans, label, reconcile
@@ -84,7 +85,7 @@ class Cache:
     origin: str
     _directory: Directory
     _index: Index
-    _reactor: Reactor
+    _reactor: FileReactor
     _threads: Threads
     _policy: Policy
     settings: CacheSettings

@@ -11,13 +11,14 @@ import random
 
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from txglancecache.cache.entry import Entry
 from txglancecache.cache.meter import Meter
 from txglancecache.cache.observer import FillObserver
 from txglancecache.cache.plan import Claim, Start, plan
+from txglancecache.cache.readable import FileReactor
 from txglancecache.cache.reader import Reader
 from txglancecache.cache.source import Source
 from txglancecache.cache.span import Span, TransferStopped
@@ -47,10 +48,6 @@ _LONGEST_DELAY = 5.0
 _SOURCES_KEPT = 8
 
 
-class Reactor(IReactorFromThreads, IReactorTime):
-    """What a fill needs of the reactor."""
-
-
 @frozen
 class FillSettings:
     """How fills behave.
@@ -58,11 +55,13 @@ class FillSettings:
     :param retries: how often in a row a transfer may fail without bringing a byte.
     :param finish: whether a fill goes on to the end when nobody waits for it any more.
     :param silence: seconds without a byte after which the origin counts as gone.
+    :param min_rate: bytes a second, taken over so many seconds, with fewer than which it counts as gone too.
     """
 
     retries: int = 5
     finish: bool = True
     silence: float = 60.0
+    min_rate: float = 1024.0
 
 
 @define(eq=False)
@@ -72,7 +71,7 @@ class Fill:
     _entry: Entry
     _settings: FillSettings
     _observer: FillObserver
-    _reactor: Reactor
+    _reactor: FileReactor
     _fill_thread: InThread
     _hash_thread: InThread
     _counters: Counters
@@ -205,7 +204,16 @@ class Fill:
             if first >= start.stop:
                 return False
         span = Span(first, start.stop)
-        transfer = Transfer(span, self._grew, self._reactor, self._fill_thread, self._settings.silence)
+        settings = self._settings
+        transfer = Transfer(
+            span,
+            self._grew,
+            self._came,
+            self._reactor,
+            self._fill_thread,
+            settings.silence,
+            settings.min_rate,
+        )
         self._transfers.append(transfer)
         self._entry.body.retain()
         Deferred.fromCoroutine(self._carry_out(transfer)).addErrback(
@@ -275,10 +283,12 @@ class Fill:
             if span.stop == start:
                 span.lengthen(stop if there is None else min(stop, there))
 
+    def _came(self, count: int) -> None:
+        self._counters.bytes_from_origin += count
+        self._meter.add(count)
+
     def _grew(self, start: int, stop: int) -> None:
         self._failures = 0
-        self._counters.bytes_from_origin += stop - start
-        self._meter.add(stop - start)
         self._entry.grow(start, stop)
         self._grown.fire()
         self._observer.fill_grew(self._entry)

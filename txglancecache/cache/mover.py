@@ -1,4 +1,4 @@
-"""Moving a body from a socket into its file, in a thread.
+"""Moving a body from a socket into its file, in threads.
 
 The bytes go from the socket through a pipe into the file without ever entering this process, where the
 kernel lets them; through a buffer where it does not. Bytes that are on disk already are read past.
@@ -11,17 +11,26 @@ import fcntl
 import os
 import select
 import socket
+import time
 from collections.abc import Callable
+from enum import Enum
 
-from attrs import define
+from attrs import define, field
 
 from txglancecache.cache.span import Span
 from txglancecache.errors import OriginProtocolError, OriginTimeout, StoreError
 from txglancecache.extents import Extents
 from txglancecache.origin.client import Detached
+from txglancecache.origin.patience import Patience
 
 #: The most bytes that one step moves; also the size asked for the pipe.
 _STEP = 1 << 20
+
+#: Seconds after which a mover lets others have its thread.
+_TURN = 2.0
+
+#: Seconds for which a mover waits for more in its thread, before it gives that back.
+_LINGERING = 0.1
 
 
 @define(eq=False)
@@ -82,40 +91,102 @@ def _write_all(fd: int, view: memoryview, position: int) -> None:
         raise StoreError(f"cannot write a body: {error}") from error
 
 
-def move(source: Detached, sink: Sink, written: Callable[[int, int], None], silence: float) -> None:
-    """In a thread: socket to file until the span is complete."""
-    for start, stop in sink.write([source.buffered]):
-        written(start, stop)
-    mover: _Splice | _Copy = _Splice() if hasattr(os, "splice") else _Copy()
-    poll = select.poll()
-    poll.register(source.socket, select.POLLIN)
-    try:
-        while True:
-            count, keep = sink.next(_STEP)
-            if count == 0:
-                return
-            try:
-                moved = mover.move(source.socket, sink.fd, sink.position, count, keep)
-            except BlockingIOError:
-                # Asked twice: if this process stood still, the time is up, whatever has come meanwhile.
-                if not (poll.poll(silence * 1000) or poll.poll(0)):
-                    raise OriginTimeout(f"the origin sent nothing for {silence:g} s") from None
-                continue
-            except _SpliceRefused:
-                mover.close()
-                mover = _Copy()
-                continue
-            except OSError as error:
-                raise OriginProtocolError(f"the connection broke at byte {sink.position}: {error}") from error
-            if moved == 0:
-                # A shutdown from our own side looks like the origin's end: `next` tells them apart.
-                sink.next(0)
-                raise OriginProtocolError(f"the origin closed at byte {sink.position}")
-            if keep:
-                written(sink.position, sink.position + moved)
-            sink.position += moved
-    finally:
-        mover.close()
+class Turn(Enum):
+    """How a turn of a mover ended."""
+
+    DONE = "all of the span is in the file"
+    DRY = "there is nothing to read"
+    AGAIN = "it took long enough"
+
+
+@define(eq=False)
+class Mover:
+    """Moves one body from its socket into its file, in turns, each in some thread.
+
+    A turn ends soon after there is nothing left to read, so that an origin that is slow keeps no thread
+    waiting, and at the latest after a while, so that others get at one. `close` when it is over.
+
+    :param moved: called in the thread with ``(start, stop, kept)``: these bytes have come, and were written
+        or read past.
+    :param patience: how long the origin is waited for; who waits between two turns says so there.
+    """
+
+    _source: Detached
+    _sink: Sink
+    _moved: Callable[[int, int, bool], None]
+    patience: Patience
+    _way: _Splice | _Copy | None = field(default=None, init=False)
+    _poll: select.poll = field(factory=select.poll, init=False)
+
+    def turn(self) -> Turn:
+        """Move what there is.
+
+        :raises OriginError: the connection broke, or brings too little.
+        :raises StoreError: the disk failed.
+        :raises TransferStopped: nobody wants it any more.
+        """
+        if self._way is None:
+            self._begin()
+        ends = time.monotonic() + _TURN
+        while (count_and_keep := self._sink.next(_STEP))[0]:
+            if self._step(*count_and_keep):
+                if time.monotonic() > ends:
+                    return Turn.AGAIN
+            elif not self._linger():
+                return Turn.DRY
+        return Turn.DONE
+
+    def close(self) -> None:
+        if self._way is not None:
+            self._way.close()
+
+    def _begin(self) -> None:
+        """What was read together with the head comes first."""
+        self._way = _Splice() if hasattr(os, "splice") else _Copy()
+        self._poll.register(self._source.socket, select.POLLIN)
+        start = self._sink.position
+        for kept_from, kept_to in self._sink.write([self._source.buffered]):
+            self._tell_gap(start, kept_from)
+            self._moved(kept_from, kept_to, True)
+            start = kept_to
+        self._tell_gap(start, self._sink.position)
+
+    def _tell_gap(self, start: int, stop: int) -> None:
+        if start < stop:
+            self._moved(start, stop, False)
+
+    def _step(self, count: int, keep: bool) -> bool:
+        """Move at most ``count`` bytes; ``False`` if there are none to read."""
+        sink, way = self._sink, self._way
+        assert way is not None
+        try:
+            moved = way.move(self._source.socket, sink.fd, sink.position, count, keep)
+        except BlockingIOError:
+            return False
+        except _SpliceRefused:
+            way.close()
+            self._way = _Copy()
+            return True
+        except OSError as error:
+            raise OriginProtocolError(f"the connection broke at byte {sink.position}: {error}") from error
+        if moved == 0:
+            # A shutdown from our own side looks like the origin's end: `next` tells them apart.
+            sink.next(0)
+            raise OriginProtocolError(f"the origin closed at byte {sink.position}")
+        self.patience.came(moved)
+        self._moved(sink.position, sink.position + moved, keep)
+        sink.position += moved
+        return True
+
+    def _linger(self) -> bool:
+        """Whether there is more to read after all: most origins are never behind for long."""
+        complaint = self.patience.complaint()
+        if complaint is not None:
+            raise OriginTimeout(complaint)
+        began = time.monotonic()
+        ready = bool(self._poll.poll(_LINGERING * 1000))
+        self.patience.waited(min(_LINGERING, time.monotonic() - began))
+        return ready
 
 
 class _SpliceRefused(Exception):

@@ -1,8 +1,9 @@
 """One transfer from the origin into a body file.
 
 It knows sockets, pipes and offsets; neither entries nor readers. Where the origin's answer is a sized
-body on a plain socket, a thread moves it from the socket through a pipe into the file, without the bytes
-ever entering this process. Any other answer (TLS, chunked) comes through the reactor in batches.
+body on a plain socket, threads move it from the socket through a pipe into the file, without the bytes
+ever entering this process; none of them waits while there is nothing to read. Any other answer (TLS,
+chunked) comes through the reactor in batches.
 
 A transfer may be told while it runs to stop earlier, and never writes a byte that was not promised to
 it: bytes that are on disk already are read past.
@@ -19,11 +20,13 @@ from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 
-from txglancecache.cache.mover import Sink, hang_up, move
+from txglancecache.cache.mover import Mover, Sink, Turn, hang_up
+from txglancecache.cache.readable import FileReactor, readable
 from txglancecache.cache.span import Span, TransferStopped
 from txglancecache.errors import OriginProtocolError
 from txglancecache.extents import Extents
 from txglancecache.origin.client import Response
+from txglancecache.origin.patience import Patience
 from txglancecache.waiting import InThread, Signal
 
 #: Bytes of a body that may wait in memory for the disk, when they come through the reactor.
@@ -36,16 +39,20 @@ class Transfer:
 
     :param span: what to bring.
     :param written: called in the reactor with ``(start, stop)`` of bytes that are in the file.
-    :param in_thread: runs the mover; it may keep a thread for as long as the transfer takes.
+    :param came: called in the reactor with the number of bytes that have come, needed or not.
+    :param in_thread: runs what blocks, a few seconds at a time.
     :param silence: seconds without a byte after which the origin counts as gone.
+    :param min_rate: bytes a second that have to come, taken over so many seconds.
     """
 
     span: Span
     position: int = field(init=False)
     _written: Callable[[int, int], None]
-    _reactor: IReactorFromThreads
+    _came: Callable[[int], None]
+    _reactor: FileReactor
     _in_thread: InThread
     _silence: float
+    _min_rate: float = 0.0
     _abort: Callable[[], None] | None = field(default=None, init=False)
 
     @position.default
@@ -76,11 +83,16 @@ class Transfer:
             await self._through_reactor(response, sink)
             return
         publisher = _Publisher(self._reactor, self._publish)
+        patience = Patience(self._silence, self._min_rate)
+        mover = Mover(detached, sink, publisher.add, patience)
         self._abort = partial(hang_up, detached.socket)
         try:
-            await self._in_thread(move, detached, sink, publisher.add, self._silence)
+            while (turn := await self._in_thread(mover.turn)) is not Turn.DONE:
+                if turn is Turn.DRY:
+                    patience.waited(await readable(self._reactor, detached.socket, patience.left))
         finally:
             self._abort = None
+            mover.close()
             publisher.finish()
             detached.close()
 
@@ -98,7 +110,8 @@ class Transfer:
         finally:
             self._abort = None
 
-    def _publish(self, spans: list[tuple[int, int]]) -> None:
+    def _publish(self, spans: list[tuple[int, int]], came: int = 0) -> None:
+        self._came(came)
         for start, stop in spans:
             self.position = stop
             self._written(start, stop)
@@ -113,6 +126,7 @@ class Transfer:
         def receive(data: bytes) -> None:
             nonlocal waiting
             pending.append(data)
+            self._came(len(data))
             waiting += len(data)
             if waiting > _PENDING_LIMIT:
                 response.pauseProducing()
@@ -154,15 +168,19 @@ class _Publisher:
     """Tells the reactor how far a thread has come, with at most one call under way at a time."""
 
     _reactor: IReactorFromThreads
-    _publish: Callable[[list[tuple[int, int]]], None]
+    _publish: Callable[[list[tuple[int, int]], int], None]
     _spans: list[tuple[int, int]] = field(factory=list, init=False)
+    _came: int = field(default=0, init=False)
     _called: bool = field(default=False, init=False)
     _lock: Lock = field(factory=Lock, init=False)
 
-    def add(self, start: int, stop: int) -> None:
-        """In the thread: these bytes are in the file."""
+    def add(self, start: int, stop: int, kept: bool) -> None:
+        """In the thread: these bytes have come, and are in the file if they were ``kept``."""
         with self._lock:
-            if self._spans and self._spans[-1][1] == start:
+            self._came += stop - start
+            if not kept:
+                pass
+            elif self._spans and self._spans[-1][1] == start:
                 self._spans[-1] = (self._spans[-1][0], stop)
             else:
                 self._spans.append((start, stop))
@@ -175,5 +193,6 @@ class _Publisher:
         """In the reactor: pass on what has come so far."""
         with self._lock:
             spans, self._spans = self._spans, []
+            came, self._came = self._came, 0
             self._called = False
-        self._publish(spans)
+        self._publish(spans, came)

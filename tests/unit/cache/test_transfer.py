@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_twisted
 from attrs import define, field
 from twisted.internet import reactor, threads
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.python.threadpool import ThreadPool
 
 from tests.unit.scripted import Peer, eventually, listen, pause
 from txglancecache.cache import mover
@@ -19,7 +24,8 @@ from txglancecache.cache.span import Span, TransferStopped
 from txglancecache.cache.transfer import Transfer
 from txglancecache.errors import OriginError, OriginProtocolError, OriginTimeout, StoreError
 from txglancecache.extents import Extents
-from txglancecache.origin.client import OriginClient, OriginURL
+from txglancecache.origin.client import Detached, OriginClient, OriginURL
+from txglancecache.origin.patience import Patience
 
 SIZE = 3 * (1 << 20) + 17
 BODY = os.urandom(SIZE)
@@ -31,25 +37,50 @@ class Move:
 
     path: Path
     silence: float = 5.0
+    min_rate: float = 0.0
     span: Span = field(factory=lambda: Span(0, SIZE))
     present: Extents = field(factory=Extents)
     written: Extents = field(factory=Extents)
+    came: int = 0
+    busy: int = 0  # threads at work for it
     fd: int = field(init=False)
     transfer: Transfer = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT)
         os.truncate(self.fd, SIZE)
-        self.transfer = Transfer(self.span, self._wrote, reactor, threads.deferToThread, self.silence)
+        self.transfer = Transfer(
+            self.span, self._wrote, self._came, reactor, self._in_thread, self.silence, self.min_rate
+        )
 
     def _wrote(self, start: int, stop: int) -> None:
         assert not self.written.intersection(Extents.of((start, stop)))
         self.written = self.written.add(start, stop)
 
+    def _in_thread(self, function: Any, *args: Any) -> Deferred[Any]:
+        self.busy += 1
+        done = threads.deferToThread(function, *args)
+
+        def idle(result: object) -> object:
+            self.busy -= 1
+            return result
+
+        return done.addBoth(idle)
+
+    def _came(self, count: int) -> None:
+        self.came += count
+
     async def run(self, script: Callable[[Peer], Awaitable[None]], begin: int = 0) -> None:
         server = listen(script)
         origin = OriginURL("http", "127.0.0.1", server.number)
-        client = OriginClient(reactor, origin, connect_timeout=5, response_timeout=5, max_connections=4)
+        client = OriginClient(
+            reactor,
+            origin,
+            connect_timeout=5,
+            response_timeout=self.silence,
+            min_rate=self.min_rate,
+            max_connections=4,
+        )
         try:
             answer = client.request(b"GET", b"/", [(b"Host", b"x")])
             await self.transfer.run(answer, begin, self.fd, self.present)
@@ -114,6 +145,7 @@ async def test_what_is_on_disk_is_read_past(move: Move, way: str, monkeypatch: p
     move.present = Extents.of((0, 10), (1_000_000, 1_500_000), (SIZE - 5, SIZE))
     await move.run(_sized(BODY))
     assert move.written == Extents.of((10, 1_000_000), (1_500_000, SIZE - 5))
+    assert move.came == SIZE
     assert move.right()
     assert os.pread(move.fd, 10, 0) == bytes(10)
     assert os.pread(move.fd, 500_000, 1_000_000) == bytes(500_000)
@@ -275,3 +307,140 @@ async def test_a_disk_that_refuses_is_the_stores_error(
         await move.run(script)
     os.close(writable)
     os.close(move.fd)
+
+
+def _dripping(head: bytes, piece: Callable[[int], bytes]) -> Callable[[Peer], Awaitable[None]]:
+    """Sends 50,000 bytes at once, and then a byte now and then."""
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        peer.send(b"HTTP/1.1 200 OK\r\n", head, piece(50_000))
+        while peer.reason is None:
+            await pause(0.05)
+            peer.send(piece(1))
+
+    return script
+
+
+_drips = pytest.mark.parametrize(
+    "script",
+    [
+        _dripping(b"Content-Length: %d\r\n\r\n" % SIZE, lambda count: BODY[:count]),
+        _dripping(b"Transfer-Encoding: chunked\r\n\r\n", lambda n: b"%x\r\n%b\r\n" % (n, BODY[:n])),
+    ],
+    ids=["sized", "chunked"],
+)
+
+
+@pytest_twisted.ensureDeferred
+@_drips
+async def test_a_slow_drip_is_given_up(tmp_path: Path, script: Callable[[Peer], Awaitable[None]]) -> None:
+    """An origin that always sends something, and never much, is gone as one that is silent."""
+    move = Move(tmp_path / "body", silence=0.3, min_rate=1000)
+    with pytest.raises(OriginTimeout, match="only"):
+        await move.run(script)
+    assert 50_000 <= move.written.total < 50_600
+    assert os.pread(move.fd, 50_000, 0) == BODY[:50_000]
+    os.close(move.fd)
+
+
+@pytest_twisted.ensureDeferred
+@_drips
+async def test_a_slow_drip_may_be_allowed(tmp_path: Path, script: Callable[[Peer], Awaitable[None]]) -> None:
+    """Without a least rate, anything but silence will do."""
+    move = Move(tmp_path / "body", silence=0.3)
+    running = Deferred.fromCoroutine(move.run(script))
+    await pause(1)
+    assert not running.called
+    move.transfer.give_up()
+    with pytest.raises(TransferStopped):
+        await running
+    os.close(move.fd)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_slow_disk_is_not_the_origins_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the time counts in which the origin was waited for."""
+    move = Move(tmp_path / "body", silence=0.2, min_rate=1 << 30)
+    write = mover._Splice._to_file
+
+    def slowly(*args: Any) -> int:
+        time.sleep(0.15)
+        return write(*args)
+
+    monkeypatch.setattr(mover._Splice, "_to_file", slowly)
+    await move.run(_sized(BODY))
+    assert move.right()
+    assert move.written == Extents.of((0, SIZE))
+    os.close(move.fd)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_silent_origin_keeps_no_thread(move: Move) -> None:
+    """While there is nothing to read, the reactor waits; what comes then is moved on as before."""
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE, BODY[:50_000])
+        await eventually(lambda: move.written.total == 50_000 and not move.busy)
+        peer.send(BODY[50_000:100_000])
+        await eventually(lambda: move.written.total == 100_000 and not move.busy)
+        peer.send(BODY[100_000:])
+
+    await move.run(script)
+    assert move.right()
+    assert move.written == Extents.of((0, SIZE))
+
+
+@pytest_twisted.ensureDeferred
+async def test_threads_are_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two transfers and one thread: neither waits for the end of the other, nor loses a byte."""
+    monkeypatch.setattr(mover, "_TURN", 0.0)
+    monkeypatch.setattr(mover, "_STEP", 100_000)
+    one = ThreadPool(0, 1)
+    one.start()
+    moves = [Move(tmp_path / name) for name in ("a", "b")]
+    for each in moves:
+        each.transfer._in_thread = partial(threads.deferToThreadPool, reactor, one)
+    began: list[Extents] = []
+
+    async def paced(peer: Peer) -> None:
+        await _sized(BODY[:], *(BODY[start : start + 400_000] for start in range(0, SIZE, 400_000)))(peer)
+        began.extend(each.written for each in moves)
+
+    try:
+        await gatherResults([Deferred.fromCoroutine(each.run(paced)) for each in moves])
+    finally:
+        one.stop()
+    assert all(each.right() and each.written == Extents.of((0, SIZE)) for each in moves)
+    assert all(began[:2])
+    for each in moves:
+        os.close(each.fd)
+
+
+def test_a_turn_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while although there is more to read, when there is nothing more, and at the end."""
+    monkeypatch.setattr(mover, "_STEP", 40_000)
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    fd = os.open(tmp_path / "body", os.O_RDWR | os.O_CREAT)
+    sink = mover.Sink(Span(0, 110_000), fd, 0, Extents.of((0, 5)))
+    moved: list[tuple[int, int, bool]] = []
+    nobody: Any = None
+    moving = mover.Mover(
+        Detached(ours, BODY[:10], nobody), sink, lambda *args: moved.append(args), Patience(1)
+    )
+    theirs.sendall(BODY[10:90_000])
+    assert moving.turn() is mover.Turn.DRY
+    assert moved[:2] == [(0, 5, False), (5, 10, True)]
+    assert sink.position == 90_000
+    theirs.sendall(BODY[90_000:150_000])
+    monkeypatch.setattr(mover, "_TURN", -1.0)
+    assert moving.turn() is mover.Turn.AGAIN
+    assert moving.turn() is mover.Turn.DONE
+    assert sum(stop - start for start, stop, _ in moved) == 110_000
+    assert os.pread(fd, 110_000, 0) == bytes(5) + BODY[5:110_000]
+    moving.close()
+    os.close(fd)
+    ours.close()
+    theirs.close()
