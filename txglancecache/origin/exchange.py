@@ -41,7 +41,7 @@ class Exchange:
     """Sends ``request`` and reads up to the final head, which it makes a `Response` of."""
 
     _connection: OriginConnection
-    _request: h11.Request
+    _request: h11.Request = field(repr=False)
     _on_interim: Callable[[Head], None] | None
     _parser: h11.Connection = field(init=False)
     _answer: Deferred[Response] = field(init=False)

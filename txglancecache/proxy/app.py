@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from http import HTTPStatus
 
 from attrs import define
@@ -28,6 +29,8 @@ from txglancecache.proxy.site import DataRequest
 
 _log = Logger()
 
+_MINOR = re.compile(r"[0-9]{1,3}")
+
 #: What the client is told, by the kind of error; the first that fits.
 _STATUS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (OriginTimeout, HTTPStatus.GATEWAY_TIMEOUT),
@@ -51,17 +54,20 @@ class DataApp:
         """The application as a resource, for `data_site`."""
         app = Klein()
         # Glance serves /v2 and every /v2.N alike.
-        for prefix in ("/v2", "/v2.<int:minor>"):
+        for prefix in ("/v2", "/v2.<string(maxlength=3):minor>"):
             app.route(f"{prefix}/images/<image_id>/file", methods=["GET", "HEAD"])(self._download)
             app.route(f"{prefix}/images/<image_id>", methods=["DELETE"])(self._delete)
         app.route("/", branch=True)(self._relay)
         app.handle_errors(Exception)(_answer_error)  # type: ignore[arg-type]  # its requests are ours
         return app.resource()
 
-    async def _download(self, request: DataRequest, image_id: str, minor: int = 0) -> None:
-        await self._images.download(request, image_id)
+    async def _download(self, request: DataRequest, image_id: str, minor: str = "0") -> None:
+        if _MINOR.fullmatch(minor):
+            await self._images.download(request, image_id)
+        else:
+            await self._relay(request)
 
-    async def _delete(self, request: DataRequest, image_id: str, minor: int = 0) -> None:
+    async def _delete(self, request: DataRequest, image_id: str, minor: str = "0") -> None:
         def forget(head: Head) -> None:
             entry = self._cache.find(image_id)
             if entry is not None and 200 <= head.status < 300:
@@ -120,4 +126,5 @@ def _page(request: DataRequest, status: HTTPStatus, message: str) -> bytes:
     request.setResponseCode(status.value, status.phrase.encode("ascii"))
     request.setHeader(b"content-type", kind.encode("ascii"))
     request.setHeader(b"content-length", b"%d" % len(body))
+    request.setHeader(b"x-content-type-options", b"nosniff")
     return body

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import pwd
+import re
 import signal
 import socket
 import sys
@@ -19,6 +20,7 @@ from functools import partial
 from types import FrameType, TracebackType
 from typing import Any
 
+from attrs import frozen
 from twisted.logger import Logger
 from twisted.web.http import combinedLogFormatter, datetimeToLogString
 from twisted.web.iweb import IRequest
@@ -60,9 +62,34 @@ def go_by_uptime(reactor: Any) -> None:
 
 
 def access_line(timestamp: str, request: IRequest) -> str:
-    """A line of the access log with the time of day, which the reactor's clock does not know."""
-    line: str = combinedLogFormatter(datetimeToLogString(), request)
+    """A line of the access log with the time of day, which the reactor's clock does not know.
+
+    It has no query in it, neither the request's nor its referrer's: temporary URLs keep their secrets there.
+    """
+    line: str = combinedLogFormatter(datetimeToLogString(), _WithoutQueries(request))
     return line
+
+
+@frozen
+class _WithoutQueries:
+    """A request as far as everybody may know of it."""
+
+    _request: IRequest
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._request, name)
+
+    @property
+    def uri(self) -> bytes:
+        return _public(self._request.uri)
+
+    def getHeader(self, name: bytes) -> bytes | None:
+        value = self._request.getHeader(name)
+        return _public(value) if value is not None and name == b"referer" else value
+
+
+def _public(url: bytes) -> bytes:
+    return re.split(rb"[?#]", url, maxsplit=1)[0]
 
 
 def one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -92,9 +119,10 @@ def heed_signals(reactor: Any, node: Node) -> None:
     """Stop at SIGTERM or SIGINT, without further ado at the second one, and with exit status 0.
 
     twistd's own handlers make the process die of the signal after it has stopped, and do not expect
-    another one. The reactor has installed them when this is called.
+    another one. To be called before the reactor runs: it installs them then, and when it has ended it puts
+    back what it found, so that a signal that comes later still does no harm.
     """
-    stopping = False
+    stopping = over = False
 
     def stop() -> None:
         nonlocal stopping
@@ -106,10 +134,20 @@ def heed_signals(reactor: Any, node: Node) -> None:
             reactor.stop()
 
     def heed(number: int, frame: FrameType | None) -> None:
-        reactor.callFromThread(stop)
+        if not over:
+            reactor.callFromThread(stop)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, heed)
+    def install() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, heed)
+
+    def end() -> None:
+        nonlocal over
+        over = True
+
+    install()
+    reactor.callWhenRunning(install)
+    reactor.addSystemEventTrigger("after", "shutdown", end)
 
 
 def give_up(reactor: Any, message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from attrs import define, field
 from treq.testing import StubTreq
 from twisted.internet.interfaces import IProtocol
@@ -134,3 +135,11 @@ def test_endless_body() -> None:
         connection.send(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
         sent += 0x10000
         assert sent < 2 << 20
+
+
+@pytest.mark.parametrize("method", [b"get", b"Get", b"head", b"delete"])
+def test_no_such_method(method: bytes) -> None:
+    """A method in small letters is none, and gets past nobody who knows only those in capitals."""
+    for path in (b"/v2", b"/cache/", b"/cache", b"/metrics"):
+        answer = Connection().send(method + b" " + path + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 501 "), answer

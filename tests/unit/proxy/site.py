@@ -47,6 +47,8 @@ class Stored:
     digest: str | None = None
     sends: Callable[[bytes], bytes] = lambda body: body
     fails: int | None = None
+    #: After how many bytes the connections of the next answers with data break, one each.
+    breaks: list[int] = field(factory=list)
 
     def describe(self, image_id: str) -> dict[str, object]:
         return {
@@ -109,6 +111,12 @@ class Origin(Resource):
             request.setHeader(b"content-range", b"bytes %d-%d/%d" % (start, stop - 1, size))
             body = body[start:stop]
         request.setHeader(b"content-length", b"%d" % len(body))
+        if image.breaks:
+            request.write(body[: image.breaks.pop(0)])
+            transport = request.channel.transport
+            transport.unregisterProducer()  # it would be resumed, and never closed
+            transport.loseConnection()
+            return NOT_DONE_YET
         if self.slow is None:
             return body
         self.slow.addCallback(lambda _: request.write(body))
@@ -199,12 +207,16 @@ class Rig:
         self, image_id: str, method: str = "GET", token: str = "alice", path: str = "/file", **fields: str
     ) -> Deferred[Got]:
         """What a client with a connection of its own gets; fails if the response is not whole."""
+        return self.ask(method, f"/v2/images/{image_id}{path}", token, **fields)
+
+    def ask(self, method: str, target: str, token: str = "alice", **fields: str) -> Deferred[Got]:
+        """As `get`, of any target."""
         headers = {"X-Auth-Token": token, **{name.replace("_", "-"): value for name, value in fields.items()}}
 
         def ask() -> Got:
             connection = http.client.HTTPConnection("127.0.0.1", self._ports[1].getHost().port, timeout=20)
             try:
-                connection.request(method, f"/v2/images/{image_id}{path}", headers=headers)
+                connection.request(method, target, headers=headers)
                 answer = connection.getresponse()
                 found = {name.lower(): value for name, value in answer.getheaders()}
                 return Got(answer.status, found, answer.read())

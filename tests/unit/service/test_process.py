@@ -100,6 +100,30 @@ def test_access_log() -> None:
     assert f"/{datetime.now(UTC).year}:" in process.access_line("[01/Jan/1970:00:00:00 +0000]", request)
 
 
+def test_access_log_tells_no_secrets() -> None:
+    """No query, be it of the request or of where it came from; and nothing that a terminal would obey."""
+    request = Request(DummyChannel(), False)
+    request.method, request.uri, request.clientproto = b"GET", b"/v2/x?temp_url_sig=secret", b"HTTP/1.1"
+    request.requestHeaders.setRawHeaders(b"Referer", [b"http://there/?token=secret", b"again"])
+    request.requestHeaders.setRawHeaders(b"User-Agent", [b"curl\x1b[31m\x9b31m\r\nforged"])
+    line = process.access_line("", request)
+    assert "GET /v2/x HTTP/1.1" in line
+    assert "secret" not in line
+    assert "curl" in line
+    assert line.isprintable()
+
+
+def test_access_log_of_odd_requests() -> None:
+    """A fragment, an absolute target, no referrer: a line each."""
+    request = Request(DummyChannel(), False)
+    request.method, request.clientproto = b"GET", b"HTTP/1.1"
+    for uri in (b"/a#secret", b"http://there/a#secret?secret", b"*"):
+        request.uri = uri
+        line = process.access_line("", request)
+        assert uri.partition(b"#")[0].decode() in line
+        assert "secret" not in line
+
+
 @pytest.mark.parametrize("abstract", [False, True], ids=["file", "abstract"])
 def test_telling_the_supervisor(abstract: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """systemd hears on its socket what it is told."""

@@ -77,7 +77,7 @@ class Keystone:
             raise CannotTell("Keystone cannot validate tokens at present")
         try:
             user = parse(body, token)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             _log.error("{url} says what is no token: {kind}", url=self.url, kind=type(error).__name__)
             raise CannotTell("Keystone's answer makes no sense") from None
         if user.expires <= self._wall():

@@ -104,6 +104,8 @@ _MAP = Map(list(_rules()), strict_slashes=True).bind("localhost")
 
 def access(method: bytes, segments: Sequence[bytes]) -> Access:
     """What a request with this method and these decoded segments of its path has to bring."""
+    if not method.isupper():
+        return UNLISTED  # what matches the table would not be what it says
     # This is how Klein puts them together again.
     joined = b"/".join(segments)
     path = joined if joined.startswith(b"/") else b"/" + joined

@@ -187,7 +187,7 @@ class CompatibleAPI:
             return self._forward.give(request, error.answer)
         problem = _problem(error)
         if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
-            _log.failure("{method} {uri} failed", failure, method=request.method, uri=request.uri)
+            _log.failure("{method} {path} failed", failure, method=request.method, path=request.path)
         return refuse(request, problem)
 
     # Inside

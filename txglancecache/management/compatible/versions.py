@@ -22,7 +22,7 @@ def with_cache_versions(document: bytes) -> bytes:
         root = json.loads(document)
         versions: list[dict[str, Any]] = root["versions"]
         known = {str(version["id"]): version for version in versions}
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return document
     pattern = next((version for name, version in known.items() if _number(name)[0] == 2), None)
     if pattern is None:

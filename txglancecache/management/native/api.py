@@ -113,7 +113,7 @@ class NativeAPI:
             return b""
         problem = problem_of(error)
         if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            _log.failure("{method} {uri} failed", failure, method=request.method, uri=request.uri)
+            _log.failure("{method} {path} failed", failure, method=request.method, path=request.path)
         return answer_problem(request, problem)
 
     # -- the node --------------------------------------------------------------------------------

@@ -43,6 +43,14 @@ def test_open(line: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "line", ["get /cache/", "Get /cache/health", "head /cache/static/x", "get /v2/images"]
+)
+def test_small_letters(line: str) -> None:
+    """A method is what its letters say; one that is none is in no line of the table."""
+    assert needed(line) == UNLISTED
+
+
+@pytest.mark.parametrize(
     "line",
     ["GET /v2/images", "GET /v2/images/1/members", "HEAD /v2/schemas/image", "GET /v2/metadefs/namespaces"],
 )
