@@ -67,9 +67,13 @@ class Payload:
     def data(self) -> bytes:
         return self.part(0, self.size)
 
-    @cached_property
-    def sha512(self) -> str:
+    def hash_of(self, start: int, stop: int) -> str:
+        """The sha512 of [start, stop)."""
         digest = hashlib.sha512()
-        for chunk in self.chunks():
+        for chunk in self.chunks(start, stop):
             digest.update(chunk)
         return digest.hexdigest()
+
+    @cached_property
+    def sha512(self) -> str:
+        return self.hash_of(0, self.size)

@@ -2,6 +2,7 @@
 
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -61,18 +62,31 @@ class Proxy:
 
     # its life
 
-    def start(self) -> None:
-        self._starts += 1
-        command = glancecache(
+    @property
+    def command(self) -> list[str | Path]:
+        return glancecache(
             origin=self.origin,
             listen=f"tcp:{self.port}:interface=127.0.0.1",
             manage=f"tcp:{self.manage_port}:interface=127.0.0.1",
             cache_dir=self.cache_dir,
             **self.options,
         )
+
+    def launch(self) -> Service:
+        """Start its process, and do not wait for it to be of use."""
+        self._starts += 1
         log = self.logs / f"{self.directory.name}-{self._starts}.log"
-        self._service = start("proxy", command, log, env=environment(), cwd=self.directory)
-        self._service.until(lambda: answers(f"{self.manage_url}/cache"), "an answer", seconds=20)
+        self._service = start("proxy", self.command, log, env=environment(), cwd=self.directory)
+        return self._service
+
+    def start(self) -> None:
+        self.launch().until(lambda: answers(f"{self.manage_url}/cache"), "an answer", seconds=20)
+
+    def check(self, flag: str = "--check") -> "subprocess.CompletedProcess[str]":
+        """What `--check` says of the cache directory; nobody may be using it."""
+        return subprocess.run(
+            [*self.command, flag], env=environment(), capture_output=True, text=True, timeout=60, check=False
+        )
 
     def stop(self, seconds: float = 40) -> None:
         """SIGTERM; it has to exit with 0 and to have logged no bug."""
