@@ -1,7 +1,7 @@
 """Glance: its configuration and its process, behind Keystone or open to everybody."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from attrs import frozen
@@ -87,20 +87,54 @@ def start_for(auth_url: str, bin_dir: Path, template: Path, paste: Path, process
     )
 
 
+# nobody has a role in a Glance that asks nobody, and the defaults of today ask for one
+_OPEN_POLICY = {"enforce_scope": False, "enforce_new_defaults": False}
+
+
 def start_open(bin_dir: Path, template: Path, paste: Path, processes: Processes) -> Glance:
     """Glance with a file store and no Keystone: whoever asks is an administrator."""
     home = processes.directory / "open-glance"
     home.mkdir()
     sections: Sections = {
         "paste_deploy": {"flavor": "", "config_file": paste},
-        # nobody has a role here, and the defaults of today ask for one
-        "oslo_policy": {"enforce_scope": False, "enforce_new_defaults": False},
+        "oslo_policy": _OPEN_POLICY,
     }
     return _serve(home, bin_dir, template, processes, stores=f"{FILE_STORE}:file", sections=sections)
 
 
+def start_caching(
+    bin_dir: Path, template: Path, paste: Path, processes: Processes, *, workers: int
+) -> Glance:
+    """As `start_open`, with Glance's own image cache, an http store, and several processes."""
+    home = processes.directory / "caching-glance"
+    (home / "cache").mkdir(parents=True)
+    sections: Sections = {
+        "paste_deploy": {"flavor": "caching", "config_file": paste},
+        "oslo_policy": _OPEN_POLICY,
+        "import_filtering_opts": {"allowed_hosts": "[127.0.0.1]", "allowed_ports": "[]"},
+    }
+    return _serve(
+        home,
+        bin_dir,
+        template,
+        processes,
+        stores=f"{FILE_STORE}:file, {HTTP_STORE}:http",
+        sections=sections,
+        defaults={"image_cache_dir": home / "cache", "image_cache_max_size": 64 * 2**30},
+        workers=workers,
+    )
+
+
 def _serve(
-    home: Path, bin_dir: Path, template: Path, processes: Processes, *, stores: str, sections: Sections
+    home: Path,
+    bin_dir: Path,
+    template: Path,
+    processes: Processes,
+    *,
+    stores: str,
+    sections: Sections,
+    defaults: Mapping[str, object] | None = None,
+    workers: int = 1,
 ) -> Glance:
     port = free_port()
     for name in ("images", "staging", "tasks", "lock"):
@@ -112,6 +146,7 @@ def _serve(
             "show_multiple_locations": True,
             "enabled_import_methods": "[glance-direct,web-download,copy-image]",
             "worker_self_reference_url": f"http://127.0.0.1:{port}",
+            **(defaults or {}),
         },
         "database": {"connection": f"sqlite:///{home}/glance.db"},
         "glance_store": {"default_backend": FILE_STORE},
@@ -123,5 +158,5 @@ def _serve(
     write_ini(home / "glance-api.conf", {**common, **sections})
     env = {"OS_GLANCE_CONFIG_DIR": str(home), "OS_GLANCE_CONFIG_FILES": "glance-api.conf"}
     application = "glance.wsgi.api:application"
-    service = processes.gunicorn(home.name, bin_dir / "gunicorn", application, port, env)
+    service = processes.gunicorn(home.name, bin_dir / "gunicorn", application, port, env, workers=workers)
     return Glance(service, f"http://127.0.0.1:{port}")

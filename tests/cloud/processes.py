@@ -125,12 +125,13 @@ class Processes:
         port: int,
         env: Mapping[str, str],
         threads: int = 32,
+        workers: int = 1,
     ) -> Service:
         """A WSGI application of OpenStack. It reads sys.argv, so gunicorn gets a file and no arguments."""
         settings = {
             "wsgi_app": application,
             "bind": f"127.0.0.1:{port}",
-            "workers": 1,
+            "workers": workers,
             "threads": threads,
             "worker_class": "gthread",
             "worker_tmp_dir": str(self.directory),
