@@ -24,10 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from attrs import evolve, frozen
-from OpenSSL.SSL import Error as SSLError
 from prometheus_client import CollectorRegistry
 from twisted.application.service import IService
-from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 from twisted.web.resource import IResource
 
 from txglancecache import __version__
@@ -72,6 +70,7 @@ from txglancecache.proxy.clearance import Clearance
 from txglancecache.proxy.images import Images
 from txglancecache.proxy.passthrough import PassThrough
 from txglancecache.proxy.site import data_site
+from txglancecache.service.certificates import read_certificates, tls_towards, trust
 from txglancecache.service.command import Options, refuse
 from txglancecache.service.config import Settings
 from txglancecache.service.descriptors import affordable, raise_limit
@@ -94,7 +93,6 @@ from txglancecache.store.index import Index
 
 __all__ = ["Options", "makeService"]
 
-_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 #: Seconds between two looks at whether another process has left the cache directory.
 _LOOK_AGAIN = 0.1
 
@@ -113,7 +111,7 @@ def makeService(options: Options) -> IService:
     except GlanceCacheError as error:
         refuse(error)
     sys.excepthook = one_line
-    reactor.callWhenRunning(heed_signals, reactor, node)
+    heed_signals(reactor, node)
     return node
 
 
@@ -125,9 +123,7 @@ def listeners(settings: Settings, reactor: Any) -> tuple[Listener, Listener]:
     data = listener(reactor, settings.listen)
     match settings.manage_auth:
         case "certificate":
-            authorities = [
-                certificate.original for certificate in _read_certificates(settings.manage_ca_file)
-            ]
+            authorities = [certificate.original for certificate in read_certificates(settings.manage_ca_file)]
             manage = listener(reactor, settings.manage, authorities)
             manage.refuse_if_plain()
         case "keystone":
@@ -177,14 +173,17 @@ def take_over(path: Path, wait: float) -> Directory:
 
 def _client(settings: Settings, reactor: Any, observer: OriginObserver) -> OriginClient:
     origin = OriginURL.parse(settings.origin)
-    trust = _trust(settings.origin_ca_file)
+    tls = tls_towards(
+        origin.host, settings.origin_ca_file, settings.origin_cert_file, settings.origin_key_file
+    )
     return OriginClient(
         reactor,
         origin,
         connect_timeout=settings.origin_connect_timeout,
         response_timeout=settings.origin_timeout,
         max_connections=settings.origin_connections,
-        tls_options=optionsForClientTLS(origin.host, trust) if trust and origin.scheme == "https" else None,
+        min_rate=settings.origin_min_rate,
+        tls_options=tls if origin.scheme == "https" else None,
         observer=observer,
     )
 
@@ -195,29 +194,13 @@ def _admission(settings: Settings, reactor: Any, pools: Pools) -> Admission:
             auth=settings.manage_auth,
             keystone_url=settings.keystone_url,
             keystone_ttl=settings.keystone_ttl,
-            trust=_trust(settings.keystone_ca_file),
+            trust=trust(settings.keystone_ca_file),
             operators=settings.manage_subjects or (),
             policy_file=settings.policy_file,
         ),
         reactor,
         pools.disk,
     )
-
-
-def _trust(path: str | None) -> Any:
-    """What vouches for a server; None: the system's authorities."""
-    return trustRootFromCertificates(_read_certificates(path)) if path else None
-
-
-def _read_certificates(path: str | None) -> list[Certificate]:
-    try:
-        found = _CERTIFICATE.findall(Path(path or "").read_bytes())
-        if not found:
-            raise ValueError
-        return [Certificate.loadPEM(pem) for pem in found]
-    except (OSError, ValueError, SSLError) as error:
-        reason = getattr(error, "strerror", None) or "it holds no certificates in PEM form"
-        raise ConfigurationError(f"cannot use {path}: {reason}") from None
 
 
 def _cache(settings: Settings, reactor: Any, directory: Directory, index: Index, pools: Pools) -> Cache:
@@ -236,6 +219,7 @@ def _cache(settings: Settings, reactor: Any, directory: Directory, index: Index,
                 retries=settings.fill_retries,
                 finish=settings.finish_fills,
                 silence=settings.origin_timeout,
+                min_rate=settings.origin_min_rate,
             ),
         ),
     )

@@ -19,7 +19,17 @@ from txglancecache.errors import ConfigurationError
 from txglancecache.service.options import GROUP, OPTIONS, flag
 
 _REQUIRED = frozenset({"origin", "cache_dir"})
-_PATHS = frozenset({"cache_dir", "origin_ca_file", "keystone_ca_file", "manage_ca_file", "policy_file"})
+_PATHS = frozenset(
+    {
+        "cache_dir",
+        "origin_ca_file",
+        "origin_cert_file",
+        "origin_key_file",
+        "keystone_ca_file",
+        "manage_ca_file",
+        "policy_file",
+    }
+)
 #: What goes with each way to know the management site's callers; one of each group is enough.
 _NEEDED: Mapping[str, Sequence[Sequence[str]]] = {
     "none": (),
@@ -52,9 +62,12 @@ class Settings:
     policy_file: str | None
     cache_api_on_data_site: bool
     origin_ca_file: str | None
+    origin_cert_file: str | None
+    origin_key_file: str | None
     origin_connections: int
     origin_connect_timeout: float
     origin_timeout: float
+    origin_min_rate: int
     fill_retries: int
     jobs_at_once: int
     job_attempts: int
@@ -96,6 +109,8 @@ def load(files: Sequence[str] = (), flags: Mapping[str, str] | None = None) -> S
         if not any(getattr(settings, name) for name in names):
             wanted = " or ".join(f"{flag(name)} {OPTIONS[name].metavar}" for name in names)
             raise ConfigurationError(f"{flag('manage_auth')} {settings.manage_auth} needs {wanted}")
+    if settings.origin_key_file and not settings.origin_cert_file:
+        raise ConfigurationError(f"{flag('origin_key_file')} needs {flag('origin_cert_file')} FILE")
     if settings.cache_api_on_data_site and settings.manage_auth != "keystone":
         # Anybody may connect there, and nobody has a certificate.
         raise ConfigurationError(f"{flag('cache_api_on_data_site')} needs {flag('manage_auth')} keystone")

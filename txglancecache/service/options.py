@@ -313,6 +313,18 @@ SECTIONS = (
                 metavar="FILE",
                 help="The certificates (PEM) that vouch for an https origin; the system's if not set.",
             ),
+            cfg.StrOpt(
+                "origin_cert_file",
+                metavar="FILE",
+                help="This node's own certificate (PEM) for an https origin that asks for one, with those "
+                "between it and its authority, if any.",
+            ),
+            cfg.StrOpt(
+                "origin_key_file",
+                metavar="FILE",
+                help="The private key (PEM, without a passphrase) that goes with it; in the same file if not "
+                "set.",
+            ),
             cfg.IntOpt(
                 "origin_connections",
                 default=256,
@@ -332,11 +344,20 @@ SECTIONS = (
                 type=Seconds(minimum=0.001),
                 default="60",
                 metavar="SECONDS",
-                help="How long the origin may be silent, before and within an answer.",
+                help="How long the origin may take for the head of an answer, and be silent within a body.",
+            ),
+            cfg.Opt(
+                "origin_min_rate",
+                type=Size(),
+                default="1KiB",
+                metavar="SIZE",
+                help="The least bytes a second, on the average of --origin-timeout, that the origin has to "
+                "send of a body while it is waited for. A transfer that is slower is broken off and taken up "
+                "again; 0 allows any.",
             ),
             cfg.IntOpt(
                 "fill_retries",
-                default=5,
+                default=10,
                 min=0,
                 metavar="COUNT",
                 help="How often a broken transfer of an image is taken up again before its readers are told.",
