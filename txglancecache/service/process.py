@@ -141,9 +141,15 @@ def heed_signals(reactor: Any, node: Node) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, heed)
 
+    def ignore() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+
     def end() -> None:
         nonlocal over
         over = True
+        # The interpreter's own end takes handlers away.
+        atexit.register(ignore)
 
     install()
     reactor.callWhenRunning(install)
