@@ -113,6 +113,16 @@ class NoRoom(StoreError):
 
 
 @define(eq=False)
+class BodyAltered(StoreError):
+    """Somebody else changed a body file whose content was known to be right."""
+
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.what} was altered"
+
+
+@define(eq=False)
 class FillFailed(GlanceCacheError):
     """An entry's missing bytes could not be had from any source that its readers brought."""
 

@@ -86,7 +86,7 @@ class Cache:
     _directory: Directory
     _index: Index
     _reactor: FileReactor
-    _threads: Threads
+    threads: Threads
     _policy: Policy
     settings: CacheSettings
     _wall: Callable[[], float] = time.time
@@ -107,14 +107,14 @@ class Cache:
             self.settings.max_size,
             self.settings.min_free,
             self.settings.max_entries,
-            lambda: self._threads.disk(self._directory.free),
+            lambda: self.threads.disk(self._directory.free),
             self._evicted,
         )
         self._room = self.roster.room
         self.events = EventLog(self._wall)
         self.quarantine = Quarantine(
             self._directory,
-            self._threads.disk,
+            self.threads.disk,
             self._room,
             self.settings.quarantine_files,
             self.settings.quarantine_bytes,
@@ -142,8 +142,8 @@ class Cache:
             self._directory,
             self._room,
             rebuilding=self._index.rebuilding,
-            disk=self._threads.disk,
-            hash=self._threads.hash,
+            disk=self.threads.disk,
+            hash=self.threads.hash,
         )
         self.quarantine.load()
         if found.forgotten:
@@ -341,7 +341,7 @@ class Cache:
         """Make an entry of a file that has been found to be the whole image, unless there is one."""
         if self.find(image.image_id) is not None:
             return False
-        body = Body(name, image.size, b"", True, self._directory, self._threads.disk)
+        body = Body(name, image.size, b"", True, self._directory, self.threads.disk)
         entry = self._build(image, body, Extents.of((0, image.size)))
         entry.verified = True
         self._enter(entry)
@@ -351,7 +351,7 @@ class Cache:
 
     def _restore(self, record: Record) -> None:
         image = Image(record.image_id, record.size, record.algorithm, record.digest, record.checksum)
-        body = Body(record.body, record.size, b"", True, self._directory, self._threads.disk)
+        body = Body(record.body, record.size, b"", True, self._directory, self.threads.disk)
         entry = self._build(image, body, record.extents)
         entry.created, entry.last_access = record.created, record.last_access
         entry.verified, entry.pinned, entry.hits = record.verified, record.pinned, record.hits
@@ -359,7 +359,7 @@ class Cache:
 
     def _make(self, key: str, image: Image) -> Slot:
         name = f"{key}.{secrets.token_hex(4)}"
-        body = Body(name, image.size, label(self.origin, image), False, self._directory, self._threads.disk)
+        body = Body(name, image.size, label(self.origin, image), False, self._directory, self.threads.disk)
         return self._enter(self._build(image, body, Extents(), self._reactor.seconds()))
 
     def _build(self, image: Image, body: Body, on_disk: Extents, identified: float = -math.inf) -> Entry:
@@ -381,13 +381,13 @@ class Cache:
             self.settings.fill,
             self,
             self._reactor,
-            self._threads.fill,
-            self._threads.hash,
+            self.threads.fill,
+            self.threads.hash,
             self.counters,
         )
         entry.on_leave = partial(self._reader_left, entry, fill)
         recorder = Recorder(
-            entry, self._index, self._reactor, self._threads.disk, partial(self.disk_failed, entry)
+            entry, self._index, self._reactor, self.threads.disk, partial(self.disk_failed, entry)
         )
         slot = Slot(entry, fill, recorder)
         self.roster.enter(slot)

@@ -1,4 +1,4 @@
-"""Computes a body's digest while the body grows, in a thread that follows the contiguous prefix."""
+"""Computes a body's digest in a thread: of a file that may still be growing, or of bytes as they come."""
 
 from __future__ import annotations
 
@@ -10,13 +10,58 @@ from attrs import define, field
 
 from txglancecache.errors import DigestMismatch, StoreError
 from txglancecache.image import Image
-from txglancecache.waiting import InThread, Signal
+from txglancecache.waiting import InThread, Signal, to_the_end
 
-#: The most bytes that one turn in the thread hashes; between turns the verifier can be stopped.
+#: The most bytes that one turn in the thread hashes; between turns whoever waits can leave.
 _TURN = 32 << 20
 #: Less than this is not worth a turn, unless it is the end of the body.
 _WORTHWHILE = 1 << 20
 _BUFFER = 1 << 20
+
+
+@define(eq=False)
+class BodyDigest:
+    """The digest of consecutive bytes of ``image``'s body. ``hashed`` counts them."""
+
+    _image: Image
+    _in_thread: InThread
+    hashed: int = field(default=0, init=False)
+    _digest: hashlib._Hash = field(init=False)
+
+    @_digest.default
+    def _(self) -> hashlib._Hash:
+        return hashlib.new(self._image.algorithm, usedforsecurity=False)
+
+    def fresh(self) -> BodyDigest:
+        """One of nothing yet."""
+        return BodyDigest(self._image, self._in_thread)
+
+    async def update(self, data: bytes) -> None:
+        """Hash ``data``."""
+        await to_the_end(self._in_thread(self._digest.update, data))
+        self.hashed += len(data)
+
+    async def read(self, fd: int, start: int, stop: int) -> None:
+        """Hash ``[start, stop)`` of a file. When this ends, however it does, no thread uses the file.
+
+        :raises StoreError: it cannot be read, or is shorter.
+        """
+        while start < stop:
+            turn = min(stop, start + _TURN)
+            await to_the_end(self._in_thread(hash_part, self._digest, fd, start, turn))
+            self.hashed += turn - start
+            start = turn
+
+    def hexdigest(self) -> str:
+        return self._digest.hexdigest()
+
+    def check(self) -> None:
+        """
+        :raises DigestMismatch: what was hashed is not the image's body.
+        """
+        image, actual = self._image, self.hexdigest()
+        if actual != image.digest:
+            raise DigestMismatch(image.algorithm, image.digest, actual)
 
 
 @define(eq=False)
@@ -45,20 +90,18 @@ class Verifier:
         :raises DigestMismatch: it is not.
         :raises StoreError: the file cannot be read.
         """
-        image = self._image
-        digest = hashlib.new(image.algorithm, usedforsecurity=False)
-        while self.hashed < image.size:
+        size = self._image.size
+        digest = BodyDigest(self._image, self._in_thread)
+        while self.hashed < size:
             if self.stopped:
                 return False
             reach = self._reach()
-            if reach < min(image.size, self.hashed + _WORTHWHILE):
+            if reach < min(size, self.hashed + _WORTHWHILE):
                 await self._grown.wait()
                 continue
-            stop = min(reach, self.hashed + _TURN)
-            await self._in_thread(hash_part, digest, fd, self.hashed, stop)
-            self.hashed = stop
-        if digest.hexdigest() != image.digest:
-            raise DigestMismatch(image.algorithm, image.digest, digest.hexdigest())
+            await digest.read(fd, self.hashed, min(reach, self.hashed + _TURN))
+            self.hashed = digest.hashed
+        digest.check()
         return True
 
 

@@ -25,6 +25,7 @@ from txglancecache.origin.glance import Denied, ImageSource
 from txglancecache.proxy.clearance import Asked, Clearance, Cleared, JustChanged, NotCacheable, NotShown
 from txglancecache.proxy.observer import DownloadObserver, Unobserved
 from txglancecache.proxy.passthrough import PassThrough
+from txglancecache.proxy.sending import Sending
 from txglancecache.proxy.site import DataRequest
 from txglancecache.ranges import ByteRange, MultipartPlan, Partial, Selection, Unsatisfiable, Whole, select
 
@@ -168,9 +169,10 @@ class Images:
             self._observer.began(how.name.lower(), began - asked.at)
             self._begin(request, cleared, 200 if whole else 206, how)
             plan = self._describe(request, image, selection)
+            sending = Sending(request, readers, plan, source, cache, self._delivery, self._clock)
             ended = "broken off"
             try:
-                await self._send(request, readers, fd, plan)
+                await sending.run(fd)
                 ended = "complete"
             except (ClientGone, CancelledError):
                 ended = "left by its client"
@@ -179,40 +181,27 @@ class Images:
             except Exception as error:
                 ended = f"aborted: {error}"
                 request.abort()
-                if isinstance(error, StoreError):
-                    cache.disk_failed(entry, error)
             finally:
-                self._tell_ended(how, readers, had, self._clock.seconds() - began)
+                seconds = self._clock.seconds() - began
+                self._tell_ended(how, readers, had, sending, seconds)
                 _log.info(
                     "Image {id}, {how}: {sent} bytes in {seconds:.3f} s, {ended}",
                     id=image.image_id,
                     how=how.name.lower(),
-                    sent=sum(reader.position - reader.start for reader in readers),
-                    seconds=self._clock.seconds() - began,
+                    sent=sending.from_files + sending.passed_through,
+                    seconds=seconds,
                     ended=ended,
                 )
 
-    def _tell_ended(self, how: _How, readers: Sequence[Reader], had: Extents, seconds: float) -> None:
-        """Tell the observer how a response went, when ``had`` was in the cache before it."""
-        sent = sum(reader.position - reader.start for reader in readers)
-        covered = [had.intersection(Extents.of((reader.start, reader.position))) for reader in readers]
-        from_disk = sum(extents.total for extents in covered)
-        whole = not any(reader.left for reader in readers)
-        self._observer.ended(how.name.lower(), seconds, from_disk, sent - from_disk, whole=whole)
-
-    async def _send(
-        self, request: DataRequest, readers: Sequence[Reader], fd: int, plan: MultipartPlan | None
+    def _tell_ended(
+        self, how: _How, readers: Sequence[Reader], had: Extents, sending: Sending, seconds: float
     ) -> None:
-        preambles = [preamble for preamble, _ in plan.parts()] if plan else [b""]
-        try:
-            for preamble, reader in zip(preambles, readers, strict=True):
-                if preamble:
-                    request.write(preamble)
-                await self._delivery.send(request, reader, fd)
-        finally:
-            self._cache.counters.bytes_served += sum(reader.position - reader.start for reader in readers)
-        if plan:
-            request.write(plan.trailer)
+        """Count what was sent, and tell the observer, when ``had`` was in the cache before it."""
+        sent = sending.from_files + sending.passed_through
+        self._cache.counters.bytes_served += sent
+        covered = [had.intersection(Extents.of((reader.start, reader.position))) for reader in readers]
+        before = sum(extents.total for extents in covered)
+        self._observer.ended(how.name.lower(), seconds, before, sent - before, whole=sending.whole)
 
     # -- heads -----------------------------------------------------------------------------------
 

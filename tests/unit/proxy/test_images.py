@@ -178,23 +178,6 @@ async def test_no_client_completes_a_wrong_body(rig: Rig) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_body_that_cannot_be_read_costs_one_download(rig: Rig) -> None:
-    """A file that somebody cut short while it is in use breaks a download off, and is fetched anew."""
-    await rig.get("one")
-    entry = rig.cache.find("one")
-    assert entry
-    entry.body.retain()
-    await entry.body.opened()
-    (path,) = rig.path.glob("bodies/*/*")
-    os.truncate(path, 1_000_000)
-    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
-        await rig.get("one")
-    assert rig.cache.find("one") is None
-    entry.body.release()
-    assert (await rig.get("one")).body == BODY
-
-
-@pytest_twisted.ensureDeferred
 async def test_a_small_wrong_body_is_the_gateways_error(rig: Rig) -> None:
     """Where nothing had been sent yet the client is told what is wrong."""
     rig.store("small", b"x" * 1000, sends=lambda body: b"y" * 1000)
