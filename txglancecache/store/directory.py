@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,13 +65,19 @@ class Directory:
 
         The lock is held with ``flock``, which a daemonizing fork inherits.
 
-        :raises StoreUnusable: the directory cannot be created, entered or written.
+        :raises StoreUnusable: the directory cannot be created, entered or written, or others can have put
+            things into it.
         :raises DirectoryLocked: another process has it.
         """
         path = Path(os.path.abspath(path))
         try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Whatever the umask: who can write to a directory can put another in place of what is in it.
+            for parent in reversed(path.parents):
+                parent.mkdir(mode=0o755, exist_ok=True)
+            path.mkdir(mode=0o700, exist_ok=True)
+            _refuse_strangers(path)
             path.chmod(0o700)
+            _refuse_strangers_in(path)
         except OSError as error:
             raise StoreUnusable(str(path), error.strerror or str(error)) from error
         directory = cls(path, _lock(path, os.O_RDWR | os.O_CREAT))
@@ -145,7 +152,7 @@ class Directory:
         :raises StoreError: it is gone, or its length is not ``size``: somebody else changed it.
         """
         try:
-            fd = os.open(self.body_path(name), os.O_RDWR | os.O_CLOEXEC)
+            fd = os.open(self.body_path(name), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
             raise BodyUnusable(name, error.strerror or str(error)) from error
         found = os.fstat(fd).st_size
@@ -234,6 +241,32 @@ class BodyUnusable(StoreError):
 
     def __str__(self) -> str:
         return f"body {self.name}: {self.reason}"
+
+
+def _refuse_strangers(path: Path, *, linked: bool = True) -> None:
+    """
+    :param linked: whether it may be a symbolic link to what is ours.
+    :raises StoreUnusable: it is not ours.
+    """
+    status = path.stat() if linked else path.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        raise StoreUnusable(str(path), "it is a symbolic link, and nothing in a cache directory is")
+    if status.st_uid != os.geteuid():
+        raise StoreUnusable(str(path), f"it belongs to another user, number {status.st_uid}")
+
+
+def _refuse_strangers_in(path: Path) -> None:
+    """See to it that nobody has put anything there while it was open to others, which it is no more.
+
+    :raises StoreUnusable: somebody has.
+    """
+    names = ("lock", "index.sqlite", "index.sqlite-wal", "index.sqlite-shm", "bodies", "quarantine")
+    for found in (path / name for name in names):
+        if os.path.lexists(found):
+            _refuse_strangers(found, linked=False)
+    if (path / "bodies").is_dir():
+        for shard in (path / "bodies").iterdir():
+            _refuse_strangers(shard, linked=False)
 
 
 def _lock(path: Path, flags: int) -> int:
