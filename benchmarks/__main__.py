@@ -36,7 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # a part of the whole, or a small one, is nothing to publish
     output = told.output or (STATE / "report" if told.only or told.scale == "small" else OF_RECORD)
     if told.report:
-        _render(Result.from_json((output / report.RESULTS).read_text(encoding="utf-8")), output)
+        known = report.load(output)
+        if known is None:
+            print(f"Nothing was measured yet in {output}", file=sys.stderr)
+            return 1
+        _render(known, output)
         return 0
     scale = SMALL if told.scale == "small" else Scale()
     if told.rounds:
@@ -116,7 +120,8 @@ def _stage(key: str, scale: Scale) -> Iterator[Stage]:
 
 
 def _render(result: Result, output: Path) -> None:
-    report.write(result, output, draw(result, output))
+    draw(result, output)
+    report.write(result, output)
 
 
 def _allow_descriptors() -> None:

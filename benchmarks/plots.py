@@ -1,6 +1,5 @@
 """Pictures of a result, as small SVG files that are the same for the same figures."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from matplotlib.figure import Figure as Drawing
 
 from benchmarks.figures import Bound, Figure, Samples
 from benchmarks.policies import FORESIGHT, OWN
+from benchmarks.report import PICTURES
 from benchmarks.result import Result, Row
 from benchmarks.rows import eviction, hits
 
@@ -24,25 +24,20 @@ _STYLE: Any = {
 }
 
 
-def draw(result: Result, folder: Path) -> Mapping[str, str]:
-    """Draw what the result has figures for; returns what each picture shows, by file name."""
+def draw(result: Result, folder: Path) -> None:
+    """Draw what the result has figures for, and remove what was drawn before."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = {row.key: row for row in result.rows if not row.error}
-    shown: dict[str, str] = {}
+    judged = [figure for row in rows.values() for figure in row.figures if figure.target]
+    for name in PICTURES:
+        (folder / name).unlink(missing_ok=True)
     with matplotlib.rc_context(_STYLE):
         if hits.KEY in rows:
             _save(_hits(rows[hits.KEY]), folder / "hits.svg")
-            shown["hits.svg"] = "Throughput of hits, and CPU for each GiB, by the number of clients"
-        judged = [figure for row in rows.values() for figure in row.figures if figure.target]
         if judged:
             _save(_targets(judged), folder / "targets.svg")
-            shown["targets.svg"] = "Each figure and its spread against its target"
         if eviction.KEY in rows:
             _save(_curves(rows[eviction.KEY]), folder / "eviction.svg")
-            shown["eviction.svg"] = (
-                "Part of the bytes served from the cache, by its size, for policies of eviction"
-            )
-    return shown
 
 
 def _save(drawing: Drawing, path: Path) -> None:

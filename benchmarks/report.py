@@ -1,15 +1,24 @@
 """A result as reStructuredText: a table with each figure beside its target, and where it was measured.
 
-Pure, but for `write`. What is said about shortfalls is not made here: people write it, in ``shortfalls.rst``
-beside the result, and it is taken over as it is."""
+What is said about shortfalls is not made here: people write it, in ``shortfalls.rst`` beside the result, and it
+is taken over as it is."""
 
-from collections.abc import Iterator, Mapping
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.figures import Figure
 from benchmarks.result import Result, Row
 
 RESULTS, SUMMARY, SHORTFALLS = "results.json", "summary.rst", "shortfalls.rst"
+#: What the pictures show, by file name.
+PICTURES = {
+    "hits.svg": "Throughput of hits, and CPU for each GiB, by the number of clients",
+    "targets.svg": "Each figure and its spread against its target",
+    "eviction.svg": "Part of the bytes served from the cache, by its size, for policies of eviction",
+}
+
+_WIDTH = 110
 
 _ABOUT = """\
 A ratio compares two servers that did the same work in turns, on the same machine and in the same minutes,
@@ -18,36 +27,53 @@ The clients are one process on the same machine, which has the kernel discard wh
 """
 
 
-def summary(
-    result: Result, shortfalls: str = "", pictures: Mapping[str, str] | None = None, at: str = ""
-) -> str:
-    """The result as a part of a page, without a title of its own.
+def overview(result: Result, folder: Path, *, at: str = "", judged_only: bool = False) -> str:
+    """The table, what people say about it, and the pictures, as a part of a page without a title of its own.
 
-    :param shortfalls: what people say about figures that miss their target.
-    :param pictures: what they show, by file name.
-    :param at: where the pictures are, seen from the page; with a slash at the end.
+    :param folder: where `write` has put it all.
+    :param at: where that is, seen from the page; with a slash at the end.
+    :param judged_only: leave out the figures that have no target.
     """
+    machine = "; ".join(f"{name.lower()}: {value}" for name, value in result.machine.items())
+    software = ", ".join(f"{name} {version}" for name, version in result.versions.items())
     lines = [
-        f"Measured on {result.date} in {result.seconds / 60:.0f} minutes. "
-        + "; ".join(f"{name.lower()}: {value}" for name, value in result.machine.items())
-        + ". "
-        + ", ".join(f"{name} {version}" for name, version in result.versions.items())
-        + ".",
+        f"Measured on {result.date} in {result.seconds / 60:.0f} minutes.",
+        *textwrap.wrap(f"Machine: {machine}.", _WIDTH),
+        *textwrap.wrap(f"Software: {software}.", _WIDTH),
         "",
         *_ABOUT.splitlines(),
         "",
         _counted(result),
         "",
+        *_table(result.rows, judged_only),
     ]
-    lines += _table(result.rows)
-    if shortfalls.strip():
-        lines += ["", shortfalls.strip()]
-    for name, what in (pictures or {}).items():
-        lines += ["", f".. image:: {at}{name}", f"   :alt: {what}"]
-    for row in result.rows:
-        if row.text:
-            lines += ["", row.text.rstrip()]
+    shortfalls = folder / SHORTFALLS
+    if shortfalls.exists() and (said := shortfalls.read_text(encoding="utf-8").strip()):
+        lines += ["", said]
+    for name, what in PICTURES.items():
+        if (folder / name).exists():
+            lines += ["", f".. image:: {at}{name}", f"   :alt: {what}"]
     return "\n".join(lines) + "\n"
+
+
+def page(result: Result, folder: Path) -> str:
+    """All of it, with a title."""
+    parts = ["Measured\n========\n\n.. Written by `make bench`.", overview(result, folder)]
+    parts += [row.text for row in result.rows if row.text]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def load(folder: Path) -> Result | None:
+    """What was measured last; None if nothing was."""
+    path = folder / RESULTS
+    return Result.from_json(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def write(result: Result, folder: Path) -> None:
+    """Write the raw figures and the page into ``folder``, where the pictures are already."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RESULTS).write_text(result.to_json(), encoding="utf-8")
+    (folder / SUMMARY).write_text(page(result, folder), encoding="utf-8")
 
 
 def _counted(result: Result) -> str:
@@ -58,14 +84,15 @@ def _counted(result: Result) -> str:
     return text + (f" Not measured: {', '.join(failed)}." if failed else "")
 
 
-def _table(rows: tuple[Row, ...]) -> Iterator[str]:
+def _table(rows: tuple[Row, ...], judged_only: bool) -> Iterator[str]:
     yield from (".. list-table::", "   :header-rows: 1", "   :widths: 58 12 16 8 6", "")
     yield from _cells("What", "Median", "Spread", "Target", "Met")
     for row in rows:
         if row.error:
             yield from _cells(row.title, "", "", "", f"not measured: {_escaped(row.error)}")
         for figure in row.figures:
-            yield from _cells(*_texts(figure))
+            if figure.target or not judged_only:
+                yield from _cells(*_texts(figure))
 
 
 def _texts(figure: Figure) -> Iterator[str]:
@@ -97,20 +124,3 @@ def _escaped(text: str) -> str:
         .replace("`", "\\`")
         .replace("|", "\\|")
     )
-
-
-def write(result: Result, folder: Path, pictures: Mapping[str, str]) -> None:
-    """Write the raw figures and the page into ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / RESULTS).write_text(result.to_json(), encoding="utf-8")
-    (folder / SUMMARY).write_text(page(result, folder, pictures), encoding="utf-8")
-
-
-def page(result: Result, folder: Path, pictures: Mapping[str, str]) -> str:
-    head = "Measured\n========\n\n.. Written by `make bench`.\n\n"
-    return head + summary(result, said_about_shortfalls(folder), pictures)
-
-
-def said_about_shortfalls(folder: Path) -> str:
-    path = folder / SHORTFALLS
-    return path.read_text(encoding="utf-8") if path.exists() else ""

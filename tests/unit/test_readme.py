@@ -1,6 +1,7 @@
-"""The table of options in README.rst is what the options themselves say.
+"""The table of options in README.rst is what the options themselves say, and the table of measurements is what
+``make bench`` found last.
 
-``python -m tests.unit.test_readme`` (``make readme``) writes it anew.
+``python -m tests.unit.test_readme`` (``make readme``) writes both anew.
 """
 
 from __future__ import annotations
@@ -11,24 +12,53 @@ from pathlib import Path
 
 from oslo_config import cfg
 
+from benchmarks import report
 from txglancecache.service.options import OPTIONS, flag
 
-README = Path(__file__).parents[2] / "README.rst"
-BEGIN = ".. The table of options. `make readme` writes it from the options' declarations.\n\n"
-END = "\n.. The end of the table of options.\n"
+CHECKOUT = Path(__file__).parents[2]
+README = CHECKOUT / "README.rst"
+MEASURED = "docs/benchmarks"
+
+_OPTIONS = (
+    ".. The table of options. `make readme` writes it from the options' declarations.\n\n",
+    "\n.. The end of the table of options.\n",
+)
+_MEASUREMENTS = (
+    ".. What was measured. `make readme` writes it from docs/benchmarks/results.json.\n\n",
+    "\n.. The end of what was measured.\n",
+)
 
 
 def test_table_of_options() -> None:
     """If this fails, run ``make readme``."""
     text = README.read_text(encoding="utf-8")
-    assert with_table(text) == text
+    assert with_options(text) == text
 
 
-def with_table(readme: str) -> str:
+def test_measurements() -> None:
+    """If this fails, run ``make readme``."""
+    text = README.read_text(encoding="utf-8")
+    assert with_measurements(text) == text
+
+
+def with_options(readme: str) -> str:
     """The text of a README with the current table in the place of whichever it has."""
-    before, rest = readme.split(BEGIN)
-    _, after = rest.split(END)
-    return "".join([before, BEGIN, "\n".join(_table()), "\n", END, after])
+    return _with(readme, _OPTIONS, "\n".join(_table()) + "\n")
+
+
+def with_measurements(readme: str) -> str:
+    """The text of a README with what was measured last, if anything was."""
+    folder = CHECKOUT / MEASURED
+    result = report.load(folder)
+    told = report.overview(result, folder, at=f"{MEASURED}/", judged_only=True) if result else ""
+    return _with(readme, _MEASUREMENTS, told)
+
+
+def _with(readme: str, marks: tuple[str, str], between: str) -> str:
+    begin, end = marks
+    before, rest = readme.split(begin)
+    _, after = rest.split(end)
+    return "".join([before, begin, between, end, after])
 
 
 def _table() -> Iterator[str]:
@@ -59,4 +89,5 @@ def _escaped(text: str) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(with_table(README.read_text(encoding="utf-8")), encoding="utf-8")
+    text = README.read_text(encoding="utf-8")
+    README.write_text(with_measurements(with_options(text)), encoding="utf-8")
