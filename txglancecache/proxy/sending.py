@@ -30,8 +30,8 @@ _log = Logger()
 #: same: what `sendfile` sends is the file's own pages until then. As much as a socket's buffers may hold.
 _IN_FLIGHT = 64 << 20
 
-#: What was sent of a body that is known to be right is hashed again if it is no longer than this, in bytes, so
-#: that what follows can be checked too.
+#: What was sent of a body that is known to be right is hashed again if it is no longer than this, in bytes,
+#: so that what follows can be checked too.
 _WORTH_HASHING = 1 << 30
 
 
