@@ -39,6 +39,7 @@ from txglancecache.origin.framing import Head
 from txglancecache.origin.observer import OriginObserver, Unobserved
 from txglancecache.origin.pool import Pool
 from txglancecache.origin.response import Detached, Response
+from txglancecache.origin.tls import in_words
 
 __all__ = ["Detached", "Head", "OriginClient", "OriginURL", "Response"]
 
@@ -197,7 +198,7 @@ class OriginClient:
             connection.abort()
             raise
         except Exception as error:
-            raise OriginUnreachable(f"no TLS with the origin: {error}") from error
+            raise OriginUnreachable(f"no TLS with the origin: {in_words(error) or error}") from error
 
     def _build(self) -> OriginConnection:
         return OriginConnection(

@@ -21,8 +21,9 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
-from txglancecache.errors import OriginTimeout
+from txglancecache.errors import OriginTimeout, OriginUnreachable
 from txglancecache.origin.silence import Silence
+from txglancecache.origin.tls import in_words
 from txglancecache.origin.upload import Upload
 
 #: How much one read takes, and how much of an upload may wait here before its producer is paused.
@@ -38,7 +39,7 @@ class Receiver(Protocol):
     def received(self, data: bytes) -> None: ...
 
     def failed(self, error: Exception) -> None:
-        """The connection is being aborted because of ``error``."""
+        """The connection is over, or about to be, because of ``error``."""
 
     def lost(self, clean: bool) -> None:
         """The origin ended the connection, in good order or not."""
@@ -211,8 +212,13 @@ class OriginConnection(protocol.Protocol):
             self._handshake.addErrback(lambda _: None)  # nobody may have asked
             self._handshake.errback(reason)
         receiver, self.receiver = self.receiver, None
-        if receiver is not None:
+        trouble = in_words(reason.value)
+        if receiver is None:
+            pass
+        elif trouble is None:
             receiver.lost(clean)
+        else:  # TLS 1.3 refuses a client's certificate only after the handshake
+            receiver.failed(OriginUnreachable(f"no TLS with the origin: {trouble}"))
         self._gone(self)
 
     # Inside

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +13,16 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import CannotListenError, ConnectionDone
-from twisted.internet.ssl import optionsForClientTLS
+from twisted.internet.ssl import (
+    Certificate,
+    CertificateOptions,
+    PrivateCertificate,
+    optionsForClientTLS,
+    trustRootFromCertificates,
+)
 from twisted.logger import LogLevel, capturedLogs
 
+from tests.unit.authority import Authority
 from tests.unit.certificates import certificate
 from tests.unit.origin.bodies import Body
 from tests.unit.scripted import Peer, Script, ScriptedServer, eventually, listen, pause
@@ -26,6 +34,7 @@ from txglancecache.errors import (
     RequestBodyBroken,
 )
 from txglancecache.origin.client import Head, OriginClient, OriginURL
+from txglancecache.service.certificates import tls_towards
 
 HOST = [(b"Host", b"glance")]
 
@@ -50,6 +59,16 @@ class Net:
     def origin(self, *scripts: Script, interface: str = "127.0.0.1") -> ScriptedServer:
         self.servers.append(listen(*scripts, interface=interface))
         return self.servers[-1]
+
+    def secure_origin(self, pem: Path, asks_for: Path | None = None) -> ScriptedServer:
+        """An origin that speaks TLS; ``asks_for``: who has to vouch for its clients."""
+        server = ScriptedServer((hello,))
+        trust = trustRootFromCertificates([Certificate.loadPEM(asks_for.read_bytes())]) if asks_for else None
+        options = PrivateCertificate.loadPEM(pem.read_bytes()).options()
+        options = CertificateOptions(options.privateKey, options.certificate, trustRoot=trust)
+        server.port = reactor.listenSSL(0, server, options, interface="127.0.0.1")
+        self.servers.append(server)
+        return server
 
     def client(
         self, number: int, host: str = "127.0.0.1", scheme: str = "http", **options: Any
@@ -498,11 +517,63 @@ async def test_tls(net: Net) -> None:
     assert await get(client) == b"hello"
     assert len(origin.peers) == 1
 
-    with pytest.raises(OriginUnreachable, match="no TLS"):
-        await get(net.client(origin.number, "localhost", "https"))
-    named = optionsForClientTLS("elsewhere", trustRoot=authority)
-    with pytest.raises(OriginUnreachable, match="no TLS"):
-        await get(net.client(origin.number, "localhost", "https", tls_options=named))
+
+@pytest_twisted.ensureDeferred
+async def test_tls_that_cannot_be_trusted(net: Net, tmp_path: Path) -> None:
+    """An unknown authority, a certificate for somebody else or out of date, or no TLS: each is said in one
+    line, nothing is sent, and there is no way around it."""
+
+    async def confused(peer: Peer) -> None:
+        await peer.take(1)
+        peer.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+    known, unknown = Authority(tmp_path), Authority(tmp_path, "unknown")
+    good = net.secure_origin(known.issue("CN=glance", server=True))
+    old = net.secure_origin(known.issue("CN=glance", server=True, expired=True))
+    plain = net.origin(confused)
+    ca_file = str(known.certificate)
+    for origin, host, ca, reason in (
+        (good, "localhost", None, "certificate verify failed"),
+        (good, "localhost", str(unknown.certificate), "certificate verify failed"),
+        (good, "127.0.0.1", ca_file, "its certificate is for another host"),
+        (old, "localhost", ca_file, "certificate verify failed"),
+        (plain, "localhost", ca_file, "wrong version number|record layer failure"),
+    ):
+        tls = tls_towards(host, ca, None, None)
+        with pytest.raises(OriginUnreachable, match=f"^no TLS with the origin: ({reason})$"):
+            await get(net.client(origin.number, host, "https", tls_options=tls))
+        assert all(b"HTTP" not in peer.data for peer in origin.peers)
+    # And TLS is nothing to a client that was told of none.
+    with pytest.raises(OriginProtocolError):
+        await get(net.client(good.number, "localhost"))
+    trusting = tls_towards("localhost", ca_file, None, None)
+    assert await get(net.client(good.number, "localhost", "https", tls_options=trusting)) == b"hello"
+
+
+@pytest_twisted.ensureDeferred
+async def test_tls_with_an_address(net: Net) -> None:
+    """The certificate has to be for the address then."""
+    server, authority = certificate(name="glance.example")
+    origin = ScriptedServer((hello,))
+    origin.port = reactor.listenSSL(0, origin, server.options(), interface="127.0.0.1")
+    net.servers.append(origin)
+    trusting = optionsForClientTLS("127.0.0.1", trustRoot=authority)
+    assert await get(net.client(origin.number, scheme="https", tls_options=trusting)) == b"hello"
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_origin_that_asks_who_we_are(net: Net, tmp_path: Path) -> None:
+    """It is shown our certificate; without one, or with another's, the refusal is said to be TLS's."""
+    authority, other = Authority(tmp_path), Authority(tmp_path, "other")
+    ca_file = str(authority.certificate)
+    origin = net.secure_origin(authority.issue("CN=glance", server=True), asks_for=authority.certificate)
+    mine, others = authority.issue("CN=node"), other.issue("CN=node")
+    known = tls_towards("localhost", ca_file, str(mine), None)
+    assert await get(net.client(origin.number, "localhost", "https", tls_options=known)) == b"hello"
+    for cert_file in (None, str(others)):
+        unknown = tls_towards("localhost", ca_file, cert_file, None)
+        with pytest.raises(OriginUnreachable, match=r"^no TLS with the origin: \w+"):
+            await get(net.client(origin.number, "localhost", "https", tls_options=unknown))
 
 
 @pytest_twisted.ensureDeferred
