@@ -30,6 +30,10 @@ from txglancecache.errors import ConfigurationError
 #: of endpoint may do whatever it likes; it is only known to work when it listens.
 _KNOWN = frozenset({"tcp", "tcp6", "ssl", "tls", "unix", "systemd", "haproxy"})
 
+#: How many connections may wait to be accepted, unless an endpoint says how many. If more come at once, their
+#: clients lose a second or more. The kernel has a limit of its own.
+_BACKLOG = 4096
+
 
 @frozen
 class Inet:
@@ -170,7 +174,8 @@ def listener(reactor: Any, description: str, authorities: Sequence[X509] = ()) -
     :raises ConfigurationError: nothing that could be listened on.
     """
     try:
-        endpoint = _endpoint(_Inquiring(reactor, authorities) if authorities else reactor, description)
+        asked = None if "backlog=" in description else _BACKLOG
+        endpoint = _endpoint(_Listening(reactor, asked, authorities), description)
         return Listener(description, endpoint, *_survey(description))
     except Exception as error:  # whatever an endpoint's parser makes of a wrong argument
         raise ConfigurationError(f"cannot listen on {description!r}: {_reason(error)}") from error
@@ -232,22 +237,38 @@ class _Surveyor:
 
 
 @frozen
-class _Inquiring:
-    """A reactor whose TLS ports ask clients for a certificate, which an endpoint string has no word for.
+class _Listening:
+    """A reactor whose ports are what an endpoint string has no word for, or a default that does not do.
 
-    A client may have none: what it may do then is for the site to say. One that nobody vouches for, or that
-    has expired, ends the connection.
+    TLS ports ask clients for a certificate, if there are ``authorities``. A client may have none: what it may
+    do then is for the site to say. One that nobody vouches for, or that has expired, ends the connection.
+
+    :param backlog: how many connections may wait to be accepted; None: as many as the endpoint says.
     """
 
     _reactor: Any
+    _backlog: int | None
     _authorities: Sequence[X509]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
 
+    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+        return self._reactor.listenTCP(port, factory, self._backlog or backlog, interface)
+
+    def listenUNIX(
+        self, address: str, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: bool = False
+    ) -> Any:
+        return self._reactor.listenUNIX(address, factory, self._backlog or backlog, mode, wantPID)
+
     def listenSSL(
         self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = ""
     ) -> Any:
+        if self._authorities:
+            self._ask_for_certificates(contextFactory)
+        return self._reactor.listenSSL(port, factory, contextFactory, self._backlog or backlog, interface)
+
+    def _ask_for_certificates(self, contextFactory: Any) -> None:
         # There is one context for all connections, and none of them has come about yet.
         context = contextFactory.getContext()
         store = context.get_cert_store()
@@ -257,7 +278,6 @@ class _Inquiring:
         context.set_verify(VERIFY_PEER)
         # A resumed session would not be verified again.
         context.set_options(OP_NO_TICKET)
-        return self._reactor.listenSSL(port, factory, contextFactory, backlog, interface)
 
 
 class _Surveyed(Exception):
