@@ -31,6 +31,7 @@ from twisted.web.resource import IResource
 from txglancecache import __version__
 from txglancecache.cache.cache import Cache, CacheSettings, Threads
 from txglancecache.cache.chores import Chores
+from txglancecache.cache.entry import DigestCheck
 from txglancecache.cache.fill import FillSettings
 from txglancecache.cache.jobs import Jobs, JobSettings
 from txglancecache.cache.steward import Steward
@@ -82,8 +83,10 @@ from txglancecache.service.process import (
     give_up,
     go_by_uptime,
     heed_signals,
+    here_to_stay,
     one_line,
     owned_by,
+    starved,
     tell_supervisor,
 )
 from txglancecache.service.service_auth import ServiceCredentials, service_session
@@ -215,6 +218,7 @@ def _cache(settings: Settings, reactor: Any, directory: Directory, index: Index,
             max_size=settings.max_size,
             min_free=settings.min_free,
             max_entries=settings.max_entries,
+            digest_check=DigestCheck(settings.digest_check),
             fill=FillSettings(
                 retries=settings.fill_retries,
                 finish=settings.finish_fills,
@@ -386,7 +390,7 @@ def compose(settings: Settings, reactor: Any, owner: Callable[[], AbstractContex
 
     core = _Core.of(settings, reactor, directory, client, registry)
     admission = _admission(settings, reactor, core.pools)
-    lag = LagMeter(registry, reactor)
+    lag = LagMeter(registry, reactor, starved)
     streams = Streams(core.cache.events, reactor)
     page = Page()
     forward = Forward(client, pseudonym=_pseudonym(), trusted=is_trusted(settings.trusted_proxies))
@@ -418,7 +422,7 @@ def compose(settings: Settings, reactor: Any, owner: Callable[[], AbstractContex
 
     def prepare() -> None:
         core.pools.start()
-        with owner():
+        with owner(), here_to_stay():
             core.load()
 
     def begin() -> None:

@@ -30,8 +30,8 @@ _LAGS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 _SPEEDS = tuple(float(1 << power) for power in range(20, 34))
 #: A response that is shorter says nothing about throughput, in bytes.
 _WORTH_TIMING = 1 << 20
-#: Seconds between two looks at how late the reactor is.
-_LOOK = 0.25
+#: Seconds between two looks at how late the reactor is. What holds it up for longer than that is seen.
+_LOOK = 0.1
 
 _ERRORS: tuple[tuple[type[Exception], str], ...] = (
     (OriginTimeout, "timeout"),
@@ -166,11 +166,18 @@ class ClientMetrics:
 
 @define(eq=False)
 class LagMeter:
-    """Measures how late the reactor is: how long something that is due has to wait."""
+    """Measures how late the reactor is: how long something that is due has to wait.
+
+    :param starved: for how many seconds in all this thread has had something to do and no processor to do it
+        on; 0 where nobody knows. That is the machine's fault; the rest is the process's own.
+    """
 
     _registry: CollectorRegistry
     _clock: IReactorTime
+    _starved: Callable[[], float] = lambda: 0.0
     _lag: Histogram = field(init=False)
+    _longest: Gauge = field(init=False)
+    _most: float = field(default=0.0, init=False)
     _call: IDelayedCall | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -181,17 +188,27 @@ class LagMeter:
             registry=self._registry,
             buckets=_LAGS,
         )
+        self._longest = Gauge(
+            "reactor_longest_stall_seconds",
+            "The longest that the process has held its reactor up, without what it waited for a processor.",
+            namespace=_PREFIX,
+            registry=self._registry,
+        )
 
     def start(self) -> None:
-        self._call = self._clock.callLater(_LOOK, self._look, self._clock.seconds() + _LOOK)
+        due = self._clock.seconds() + _LOOK
+        self._call = self._clock.callLater(_LOOK, self._look, due, self._starved())
 
     def stop(self) -> None:
         if self._call is not None:
             self._call.cancel()
             self._call = None
 
-    def _look(self, due: float) -> None:
-        self._lag.observe(max(0.0, self._clock.seconds() - due))
+    def _look(self, due: float, starved: float) -> None:
+        late = max(0.0, self._clock.seconds() - due)
+        self._lag.observe(late)
+        self._most = max(self._most, late - (self._starved() - starved))
+        self._longest.set(self._most)
         self.start()
 
 

@@ -37,6 +37,7 @@ class World:
     clock: Clock = field(factory=Clock)
     cache: FakeCache = field(factory=FakeCache)
     jobs: FakeJobs = field(factory=FakeJobs)
+    starved: float = 0.0
     downloads: DownloadMetrics = field(init=False)
     origin: OriginMetrics = field(init=False)
     lag: LagMeter = field(init=False)
@@ -48,7 +49,7 @@ class World:
         process_metrics(self.registry)
         self.downloads = DownloadMetrics(self.registry)
         self.origin = OriginMetrics(self.registry)
-        self.lag = LagMeter(self.registry, self.clock)
+        self.lag = LagMeter(self.registry, self.clock, lambda: self.starved)
 
     def value(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(f"txglancecache_{name}", labels)
@@ -126,14 +127,27 @@ def test_origin(world: World) -> None:
 def test_lag(world: World) -> None:
     """How late the reactor is, is how late it comes to look at it."""
     world.lag.start()
-    world.clock.advance(0.25)
+    world.clock.advance(0.1)
     assert world.value("reactor_lag_seconds_sum") == 0
     world.clock.rightNow += 1.0
     world.clock.advance(0)
-    assert world.value("reactor_lag_seconds_sum") == 0.75
+    assert world.value("reactor_lag_seconds_sum") == pytest.approx(0.9)
     world.lag.stop()
     world.lag.stop()
     assert world.clock.getDelayedCalls() == []
+
+
+def test_longest_stall(world: World) -> None:
+    """What the process held the reactor up for longest is remembered; that there was no processor is not its
+    fault."""
+    world.lag.start()
+    for late, starved in ((0.5, 0.0), (0.25, 0.0), (2.0, 1.8)):
+        world.clock.advance(0.1)
+        world.starved += starved
+        world.clock.rightNow += 0.1 + late
+        world.clock.advance(0)
+    assert world.value("reactor_longest_stall_seconds") == pytest.approx(0.5)
+    world.lag.stop()
 
 
 def test_forms(world: World) -> None:

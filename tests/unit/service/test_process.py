@@ -143,3 +143,10 @@ def test_nobody_to_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     with capturedLogs() as events:
         process.tell_supervisor("READY=1")
     assert [event["state"] for event in events] == ["READY=1"]
+
+
+def test_starved() -> None:
+    """The kernel counts for how long a thread waits for a processor; it never gets less."""
+    before = process.starved()
+    sum(range(100_000))
+    assert 0 <= before <= process.starved() < 1e6
