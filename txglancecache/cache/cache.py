@@ -19,7 +19,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from txglancecache.cache.body import Body
-from txglancecache.cache.entry import Entry
+from txglancecache.cache.entry import DigestCheck, Entry
 from txglancecache.cache.events import EventLog
 from txglancecache.cache.fill import Fill, FillSettings
 from txglancecache.cache.quarantine import Quarantine
@@ -57,6 +57,7 @@ class CacheSettings:
     min_free: int
     max_entries: int = 100_000
     quarantine_files: int = 4
+    digest_check: DigestCheck = DigestCheck.BEFORE
     fill: FillSettings = field(factory=FillSettings)
 
     @property
@@ -373,6 +374,7 @@ class Cache:
             identified=identified,
             extents=on_disk,
             durable=on_disk,
+            check=self.settings.digest_check,
         )
 
     def _enter(self, entry: Entry) -> Slot:

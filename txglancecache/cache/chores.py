@@ -37,7 +37,7 @@ class Chores:
     def needed(self, kind: JobKind, image_id: str) -> bool:
         """Whether there is anything to do: a complete body is not fetched again."""
         entry = self._cache.find(image_id)
-        return kind is not JobKind.PREFETCH or entry is None or not entry.verified
+        return kind is not JobKind.PREFETCH or entry is None or not entry.finished
 
     async def do(self, kind: JobKind, image_id: str, headers: RawHeaders | None, progress: Progress) -> None:
         if kind is JobKind.PREFETCH:
@@ -84,7 +84,7 @@ class Chores:
         entry = self._cache.find(image_id)
         if entry is None:
             raise JobFailed("the image is not in the cache")
-        if not entry.verified:
+        if not entry.finished:
             raise JobFailed("the image is not complete")
         verifier = self._steward.verifier(entry)
         progress.size, progress.done = entry.image.size, lambda: verifier.hashed

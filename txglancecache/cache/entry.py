@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from enum import Enum
 
 from attrs import define, field
 
@@ -14,6 +15,19 @@ from txglancecache.cache.status import EntryStatus
 from txglancecache.extents import Extents
 from txglancecache.image import Image
 from txglancecache.store.schema import Record
+
+
+class DigestCheck(Enum):
+    """When a body is compared with the digest that the origin has for it."""
+
+    BEFORE = "before"
+    """Before a client may have the end of it."""
+
+    AFTER = "after"
+    """As soon as it is there, but nobody waits for it."""
+
+    OFF = "off"
+    """Never: a body of the right size is believed to be right."""
 
 
 @define(eq=False)
@@ -37,6 +51,7 @@ class Entry:
     extents: Extents = field(factory=Extents)
     durable: Extents = field(factory=Extents)
     verified: bool = False
+    check: DigestCheck = DigestCheck.BEFORE
     pinned: bool = False
     hits: int = 0
     last_access: float = 0.0
@@ -55,6 +70,16 @@ class Entry:
     def complete(self) -> bool:
         """Whether every byte is in the file, verified or not."""
         return self.extents.covers(0, self.image.size)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to be fetched or checked."""
+        return self.verified or (self.check is DigestCheck.OFF and self.complete)
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether no client may have the whole body yet."""
+        return self.check is DigestCheck.BEFORE and not self.verified
 
     def join(self, reader: Reader) -> None:
         self.body.retain()
@@ -114,7 +139,7 @@ class Entry:
             image_id=self.image.image_id,
             size=self.image.size,
             bytes_on_disk=self.extents.total,
-            complete=self.verified,
+            complete=self.finished,
             digest=f"{self.image.algorithm}:{self.image.digest}",
             hits=self.hits,
             created=self.created,

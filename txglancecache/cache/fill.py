@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from txglancecache.cache.entry import Entry
+from txglancecache.cache.entry import DigestCheck, Entry
 from txglancecache.cache.meter import Meter
 from txglancecache.cache.observer import FillObserver
 from txglancecache.cache.plan import Claim, Start, plan
@@ -339,7 +339,8 @@ class Fill:
 
     def _verify_if_due(self) -> None:
         entry = self._entry
-        due = (self._whole or entry.complete) and not entry.verified and not self._stopped
+        checked = entry.verified or entry.check is DigestCheck.OFF
+        due = (self._whole or entry.complete) and not checked and not self._stopped
         if due and self._verifier is None and (self._transfers or entry.complete):
             self._verifier = Verifier(
                 entry.image, lambda: entry.extents.reach(0), self._grown, self._hash_thread

@@ -23,8 +23,8 @@ class Reader:
 
     A context manager: while it is open, the entry is neither evicted nor its file closed.
 
-    :param whole: the response is the whole body. Its last block is held back until the body is verified,
-        so that no client can complete a wrong one.
+    :param whole: the response is the whole body. Its last block is held back while the body is in doubt, so
+        that no client can complete a wrong one.
     """
 
     entry: Entry
@@ -70,9 +70,9 @@ class Reader:
 
     @property
     def missing(self) -> bool:
-        """Whether bytes that it still needs are not on disk, or not yet known to be right."""
+        """Whether bytes that it still needs are not on disk, or still to be checked."""
         entry = self.entry
-        return (self.whole and not entry.verified) or not entry.extents.covers(self.position, self.stop)
+        return (self.whole and not entry.finished) or not entry.extents.covers(self.position, self.stop)
 
     def available(self) -> int:
         """How many bytes from ``position`` on may be sent now.
@@ -83,7 +83,7 @@ class Reader:
             raise self._failure
         entry = self.entry
         stop = self.stop
-        if self.whole and not entry.verified:
+        if self.whole and entry.in_doubt:
             stop -= HELD_BACK
         return max(0, min(entry.extents.reach(self.position), stop) - self.position)
 

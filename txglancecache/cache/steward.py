@@ -104,7 +104,7 @@ class Steward:
         entries = [
             slot.entry
             for slot in self._cache.roster
-            if slot.entry.idle and not (slot.entry.verified or slot.entry.pinned)
+            if slot.entry.idle and not (slot.entry.finished or slot.entry.pinned)
         ]
         freed = sum(entry.account.charged.total for entry in entries)
         removed = await self._purge(entries)

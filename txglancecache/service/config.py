@@ -53,6 +53,7 @@ class Settings:
     finish_fills: bool
     authorization_ttl: float
     revalidate_after: float
+    digest_check: str
     manage_auth: str
     keystone_url: str | None
     keystone_ca_file: str | None

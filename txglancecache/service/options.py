@@ -237,6 +237,20 @@ SECTIONS = (
                 help="How long the size and digest of a cached image hold before the origin is asked for "
                 "them again.",
             ),
+            cfg.StrOpt(
+                "digest_check",
+                default="before",
+                choices=[
+                    ("before", "nobody can complete a download that does not match"),
+                    ("after", "the downloads that are under way meanwhile do not wait for it"),
+                    ("off", "only the size is compared"),
+                ],
+                metavar="WHEN",
+                help="When an image is compared with the digest that Glance has for it: before a client gets "
+                "the end of it; after, so that clients who come before the result may complete a wrong image, "
+                "which is then put into quarantine; or off, which trusts the origin, the network and the disk "
+                "with the contents, and looks at the size alone.",
+            ),
         ),
     ),
     Section(

@@ -11,6 +11,7 @@ from attrs import evolve
 from twisted.internet.defer import Deferred
 
 from tests.unit.cache.world import Origin, World, drain, failure_of, result
+from txglancecache.cache.entry import DigestCheck
 from txglancecache.cache.reader import HELD_BACK
 from txglancecache.errors import (
     DigestMismatch,
@@ -82,6 +83,51 @@ def test_the_last_block_of_a_whole_body_waits_for_the_digest(tmp_path: Path, ori
     assert kinds == ["fill-started", "verification-failed", "fill-finished"]
     assert len(list(world.directory.quarantine_path.iterdir())) == 1
     assert list(world.directory.bodies()) == []
+
+
+def test_a_check_that_nobody_waits_for(tmp_path: Path, origin: Origin) -> None:
+    """Checked after: nothing is held back, but a wrong body is still found, and nobody else gets it."""
+    world = World(tmp_path / "cache", check=DigestCheck.AFTER)
+    whole = world.read(origin, image=origin.image(digest="00" * 64))
+    origin.last.give(len(BODY) - 1)
+    assert len(drain(whole)) == len(BODY) - 1
+    origin.last.give()
+    assert isinstance(failure_of(whole.wait()), DigestMismatch)
+    assert world.cache.find("image-1") is None
+    assert len(list(world.directory.quarantine_path.iterdir())) == 1
+
+
+def test_a_check_that_comes_later_still_has_to_come(tmp_path: Path, origin: Origin) -> None:
+    """Checked after: an image is complete when it has been checked; that is made up for when it is read."""
+    world = World(tmp_path / "cache", check=DigestCheck.OFF)
+    world.read(origin)
+    origin.last.give()
+    later = world.restart(DigestCheck.AFTER)
+    status = later.steward.entry("image-1")
+    assert not status.complete
+    assert drain(later.read(origin)) == BODY
+    assert later.steward.entry("image-1").complete
+    assert later.steward.status().counters["verified"] == 1
+
+
+def test_no_check(tmp_path: Path, origin: Origin) -> None:
+    """Not checked: a body of the right size is complete; with the check it is looked at when it is read."""
+    world = World(tmp_path / "cache", check=DigestCheck.OFF)
+    image = origin.image(digest="00" * 64)
+    whole = world.read(origin, image=image)
+    origin.last.give()
+    assert drain(whole) == BODY
+    whole.close()
+    status = world.steward.entry("image-1")
+    assert (status.complete, status.filling) == (True, False)
+    assert world.steward.status().counters["verified"] == 0
+    again = world.restart()
+    assert drain(again.read(origin, image=image)) == BODY
+    assert len(origin.asked) == 1
+    strict = again.restart(DigestCheck.BEFORE)
+    assert not strict.steward.entry("image-1").complete
+    with pytest.raises(DigestMismatch):
+        strict.read(origin, image=image).available()
 
 
 def test_a_reader_that_leaves_cancels_nothing(world: World, origin: Origin) -> None:

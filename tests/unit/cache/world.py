@@ -16,6 +16,7 @@ from twisted.logger import globalLogBeginner
 from twisted.python.failure import Failure
 
 from txglancecache.cache.cache import Cache, CacheSettings, Threads
+from txglancecache.cache.entry import DigestCheck
 from txglancecache.cache.fill import FillSettings
 from txglancecache.cache.reader import Reader
 from txglancecache.cache.steward import Steward
@@ -167,6 +168,7 @@ class World:
     finish: bool = True
     retries: int = 3
     max_entries: int = 1000
+    check: DigestCheck = DigestCheck.BEFORE
     machine: Machine = field(factory=Machine)
     clock: Clock = field(factory=Clock)
     free: int = 1 << 40
@@ -183,6 +185,7 @@ class World:
             max_size=self.max_size,
             min_free=self.min_free,
             max_entries=self.max_entries,
+            digest_check=self.check,
             fill=FillSettings(retries=self.retries, finish=self.finish),
         )
         run = self.machine.run
@@ -222,10 +225,10 @@ class World:
 
         return result(opened())
 
-    def restart(self) -> World:
-        """Close, and begin again."""
+    def restart(self, check: DigestCheck | None = None) -> World:
+        """Close, and begin again, with another ``check`` where one is given."""
         result(self.cache.close())
-        return World(self.path, self.max_size, self.min_free, self.finish, self.retries, self.max_entries)
+        return self._next(check or self.check)
 
     def crash(self) -> World:
         """Go away without a word, and begin again."""
@@ -233,7 +236,11 @@ class World:
         self.directory.close()
         if self.index._database is not None:
             self.index._database.close()
-        return World(self.path, self.max_size, self.min_free, self.finish, self.retries, self.max_entries)
+        return self._next(self.check)
+
+    def _next(self, check: DigestCheck) -> World:
+        bounds = (self.max_size, self.min_free, self.finish, self.retries, self.max_entries)
+        return World(self.path, *bounds, check)
 
 
 class StillWaiting(Exception):

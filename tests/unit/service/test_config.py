@@ -46,6 +46,7 @@ def test_defaults() -> None:
         finish_fills=True,
         authorization_ttl=10.0,
         revalidate_after=300.0,
+        digest_check="before",
         manage_auth="none",
         keystone_url=None,
         keystone_ca_file=None,
