@@ -247,9 +247,9 @@ SECTIONS = (
                 ],
                 metavar="WHEN",
                 help="When an image is compared with the digest that Glance has for it: before a client gets "
-                "the end of it; after, so that clients who come before the result may complete a wrong image, "
-                "which is then put into quarantine; or off, which trusts the origin, the network and the disk "
-                "with the contents, and looks at the size alone.",
+                "the end of it; after, so that clients who come before the result may complete a wrong "
+                "image, which is then put into quarantine; or off, which trusts the origin, the network and "
+                "the disk with the contents, and looks at the size alone.",
             ),
         ),
     ),
