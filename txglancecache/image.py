@@ -12,6 +12,7 @@ from attrs.validators import ge
 #: Structured-field names of RFC 9530 for the digests that it registers as secure.
 _REPR_DIGEST_NAMES = {"sha512": b"sha-512", "sha256": b"sha-256"}
 
+_DIGEST = re.compile(r"(?:[0-9a-f]{2})+")
 _IMAGE_ID = re.compile(r"(?!\.+$)[0-9A-Za-z._-]{1,255}")
 
 
@@ -29,6 +30,20 @@ class Image:
     algorithm: str
     digest: str
     checksum: str | None = None
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether the origin can have said this: not so if it was read from where others could write.
+
+        :raises TypeError: of what has other types than these.
+        """
+        digests = [self.digest] if self.checksum is None else [self.digest, self.checksum]
+        return (
+            is_image_id(self.image_id)
+            and 0 < self.size < 1 << 63
+            and usable_algorithm(self.algorithm)
+            and all(_DIGEST.fullmatch(text) for text in digests)
+        )
 
     @property
     def etag(self) -> bytes:

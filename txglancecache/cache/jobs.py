@@ -16,13 +16,13 @@ from attrs import define, evolve, field, frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
-
 from txglancecache.cache.events import EventLog
 from txglancecache.cache.meter import Meter
 from txglancecache.cache.status import JobKind, JobState, JobStatus
 from txglancecache.errors import EntryDropped, FillFailed, GlanceCacheError, OriginError
 from txglancecache.headers import RawHeaders
 from txglancecache.store.index import Index
+
 from txglancecache.store.schema import JobRecord
 
 _log = Logger()
@@ -31,6 +31,8 @@ _log = Logger()
 _HISTORY = 200
 #: Jobs that are begun before others have their turn.
 _AT_A_TIME = 100
+_STATES = frozenset(state.value for state in JobState)
+_KINDS = frozenset(kind.value for kind in JobKind)
 _FIRST_DELAY = 2.0
 _LONGEST_DELAY = 300.0
 
@@ -111,6 +113,9 @@ class Jobs:
     def load(self) -> None:
         """Take up what the index has, once it is loaded; blocks."""
         for record in sorted(self._index.load_jobs(), key=lambda record: record.id):
+            if record.state not in _STATES or record.kind not in _KINDS:
+                self._index.delete_job(record.id)
+                continue
             if not JobState(record.state).over:
                 record = evolve(record, state=JobState.QUEUED.value, attempts=0, started=None)
             self._keep(_Job(record))

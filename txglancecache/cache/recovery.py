@@ -7,15 +7,15 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 
 from attrs import asdict, define, field, frozen
-
 from txglancecache.cache.room import Account, Room
 from txglancecache.cache.verify import Verifier
 from txglancecache.errors import DigestMismatch, StoreError
 from txglancecache.extents import Extents
-from txglancecache.image import Image
 from txglancecache.store.directory import BodyFile, Directory
-from txglancecache.store.schema import Record
 from txglancecache.waiting import InThread, Signal
+
+from txglancecache.image import Image
+from txglancecache.store.schema import Record
 
 
 @frozen
@@ -31,20 +31,26 @@ def reconcile(records: Iterable[Record], files: Iterable[BodyFile], origin: str)
     """Compare the index with the body files.
 
     A row is forgotten if its file is gone or of another length, if it claims bytes outside of the body,
-    or if it is about another origin. The rows to go on with come least recently used first.
+    if it is about another origin, or if there can be no such image. The rows to go on with come least
+    recently used first.
     """
     unclaimed = {file.name: file for file in files}
     good: list[Record] = []
     forgotten: list[str] = []
     for record in sorted(records, key=lambda record: record.last_access):
         file = unclaimed.get(record.body)
-        outside = record.extents.difference(Extents.of((0, record.size)))
-        if file is None or file.size != record.size or record.origin != origin or outside:
+        if file is None or file.size != record.size or record.origin != origin or not _is_sound(record):
             forgotten.append(record.key)
         else:
             del unclaimed[record.body]
             good.append(record)
     return Found(tuple(good), tuple(forgotten), tuple(unclaimed.values()))
+
+
+def _is_sound(record: Record) -> bool:
+    """Whether what the row says can be true."""
+    image = Image(record.image_id, record.size, record.algorithm, record.digest, record.checksum)
+    return image.is_possible and not record.extents.difference(Extents.of((0, record.size)))
 
 
 def label(origin: str, image: Image) -> bytes:
@@ -134,8 +140,9 @@ def read_label(text: bytes | None) -> tuple[str, Image] | None:
     """The origin and the image that `label` was told; ``None`` if it is no label."""
     try:
         values = json.loads(text or b"")
-        return values.pop("origin"), Image(**values)
-    except (ValueError, TypeError, KeyError, AttributeError):
+        origin, image = values.pop("origin"), Image(**values)
+        return (origin, image) if isinstance(origin, str) and image.is_possible else None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from attrs import asdict, define, field, fields, frozen
-
+from attrs import Attribute, asdict, define, field, fields, frozen
+from attrs.validators import ge, instance_of, optional
 from txglancecache.errors import StoreError
 from txglancecache.extents import Extents
 
@@ -56,6 +57,11 @@ def _extents(value: Extents | str) -> Extents:
     return value if isinstance(value, Extents) else Extents.decode(value)
 
 
+def _finite(record: object, attribute: Attribute[float], value: object) -> None:
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{attribute.name} is no point in time: {value!r}")
+
+
 @frozen
 class Record:
     """What the index knows of one entry.
@@ -64,19 +70,19 @@ class Record:
     ``checksum`` (the md5 that Glance keeps) in hex. ``extents`` are on disk for certain.
     """
 
-    key: str
-    origin: str
-    image_id: str
-    body: str
-    size: int
-    algorithm: str
-    digest: str
-    checksum: str | None
+    key: str = field(validator=instance_of(str))
+    origin: str = field(validator=instance_of(str))
+    image_id: str = field(validator=instance_of(str))
+    body: str = field(validator=instance_of(str))
+    size: int = field(validator=[instance_of(int), ge(0)])
+    algorithm: str = field(validator=instance_of(str))
+    digest: str = field(validator=instance_of(str))
+    checksum: str | None = field(validator=optional(instance_of(str)))
     extents: Extents = field(converter=_extents)
     verified: bool = field(converter=bool)
-    hits: int
-    created: float
-    last_access: float
+    hits: int = field(validator=instance_of(int))
+    created: float = field(validator=_finite)
+    last_access: float = field(validator=_finite)
     pinned: bool = field(converter=bool)
 
 
@@ -84,16 +90,16 @@ class Record:
 class JobRecord:
     """What the index knows of one job; never with whose credentials it is done."""
 
-    id: int
-    kind: str
-    image_id: str
-    state: str
-    priority: int
-    created: float
-    started: float | None
-    finished: float | None
-    attempts: int
-    error: str | None
+    id: int = field(validator=instance_of(int))
+    kind: str = field(validator=instance_of(str))
+    image_id: str = field(validator=instance_of(str))
+    state: str = field(validator=instance_of(str))
+    priority: int = field(validator=instance_of(int))
+    created: float = field(validator=_finite)
+    started: float | None = field(validator=optional(_finite))
+    finished: float | None = field(validator=optional(_finite))
+    attempts: int = field(validator=instance_of(int))
+    error: str | None = field(validator=optional(instance_of(str)))
 
 
 _R = TypeVar("_R", Record, JobRecord)
@@ -112,7 +118,12 @@ class Table(Generic[_R]):
 
         :raises ValueError: a row is none.
         """
-        return [self.kind(*row) for row in database.execute(f"SELECT {self._columns} FROM {self.name}")]  # noqa: S608
+        rows = database.execute(f"SELECT {self._columns} FROM {self.name}")  # noqa: S608
+        try:
+            return [self.kind(*row) for row in rows]
+        except (TypeError, AttributeError) as error:
+            # SQLite keeps values of any type in columns of any type.
+            raise ValueError(f"table {self.name} has a row that is none: {error}") from error
 
     def remove(self, database: sqlite3.Connection, keys: Iterable[Any]) -> None:
         database.executemany(f"DELETE FROM {self.name} WHERE {self.key} = ?", [(key,) for key in keys])  # noqa: S608
