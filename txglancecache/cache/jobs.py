@@ -16,13 +16,13 @@ from attrs import define, evolve, field, frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+
 from txglancecache.cache.events import EventLog
 from txglancecache.cache.meter import Meter
 from txglancecache.cache.status import JobKind, JobState, JobStatus
 from txglancecache.errors import EntryDropped, FillFailed, GlanceCacheError, OriginError
 from txglancecache.headers import RawHeaders
 from txglancecache.store.index import Index
-
 from txglancecache.store.schema import JobRecord
 
 _log = Logger()
