@@ -10,7 +10,7 @@ import hashlib
 import math
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 
 from attrs import define, field, frozen
@@ -186,6 +186,11 @@ class Cache:
     def orphan_names(self) -> frozenset[str]:
         """The files without an entry that are still to be looked at."""
         return self._orphans.names
+
+    async def purge_orphans(self, image_ids: Collection[str] | None = None) -> None:
+        """Delete the files without an entry that hold one of these images, or any; none becomes an entry."""
+        keys = None if image_ids is None else {self.key(image_id) for image_id in image_ids}
+        await self._orphans.purge(lambda name: keys is None or name.partition(".")[0] in keys)
 
     def key(self, image_id: str) -> str:
         """The name under which the cache keeps an image of its origin."""

@@ -75,6 +75,7 @@ class Orphans:
     _account: Account = field(init=False)
     _seen: int = field(default=0, init=False)
     _stopped: bool = field(default=False, init=False)
+    _purged: set[str] = field(factory=set, init=False)
     _verifier: Verifier | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -91,6 +92,13 @@ class Orphans:
         if self._verifier is not None:
             self._verifier.stop()
 
+    async def purge(self, is_meant: Callable[[str], bool]) -> None:
+        """Have none of the files whose names are meant adopted; returns when they are gone."""
+        names = [name for name in self.names if is_meant(name)]
+        self._purged.update(names)
+        for name in names:
+            await self._disk(self._directory.remove_body, name)
+
     async def see_to(self, adopt: Callable[[str, Image], bool]) -> None:
         """Remove each, unless it is whole and ``adopt`` takes it."""
         for file in self._files:
@@ -104,7 +112,8 @@ class Orphans:
                 return
             self._account.close()
             self._account = self._charge(self._files[self._seen + 1 :])
-            if image is None or not whole or not adopt(file.name, image):
+            kept = image is not None and whole and file.name not in self._purged
+            if image is None or not kept or not adopt(file.name, image):
                 await self._disk(self._directory.remove_body, file.name)
             self._seen += 1
 

@@ -77,12 +77,18 @@ class Steward:
 
     async def purge_all(self) -> int:
         """Drop every image; returns how many there were."""
-        return await self._purge([slot.entry for slot in self._cache.roster])
+        orphans = Outcome.of(Deferred.fromCoroutine(self._cache.purge_orphans()))
+        purged = await self._purge([slot.entry for slot in self._cache.roster])
+        await orphans.wait()
+        return purged
 
     async def purge_many(self, image_ids: Sequence[str]) -> int:
         """Drop those of these images that are there; returns how many were."""
+        orphans = Outcome.of(Deferred.fromCoroutine(self._cache.purge_orphans(image_ids)))
         slots = [self._slot(image_id) for image_id in image_ids]
-        return await self._purge([slot.entry for slot in slots if slot is not None])
+        purged = await self._purge([slot.entry for slot in slots if slot is not None])
+        await orphans.wait()
+        return purged
 
     def pin(self, image_id: str) -> bool:
         """Never evict the image; ``False`` if it is not there."""

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.unit.cache.world import Machine, Origin, World, drain, result
+from txglancecache.cache.cache import Cache
+from txglancecache.cache.recovery import Orphans
 from txglancecache.errors import StoreError
 from txglancecache.store.index import read_unchanged
 
@@ -123,3 +125,36 @@ def test_reading_what_is_no_index(tmp_path: Path) -> None:
     path.write_bytes(b"this is no database" * 100)
     with pytest.raises(StoreError, match="not a database"):
         read_unchanged(path)
+
+
+@pytest.mark.parametrize("everything", [False, True], ids=["one", "all"])
+def test_what_is_purged_before_it_is_found_again_stays_away(
+    world: World, everything: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A purge is about the bodies that are still to be hashed, too, and deletes these at once."""
+    lose_index(world)
+    with monkeypatch.context() as patched:
+        patched.setattr(Cache, "start", lambda cache: None)
+        again = World(world.path)
+    result(again.steward.purge_all() if everything else again.steward.purge("image-1"))
+    assert len(list(world.path.glob("bodies/*/*"))) == (0 if everything else 2)
+    again.cache.start()
+    assert complete(again) == (set() if everything else {"image-2", "image-3"})
+
+
+def test_a_body_that_is_purged_while_it_is_hashed_is_no_entry(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is one whose last byte had been hashed just before."""
+    lose_index(world)
+    purging = []
+
+    async def whole(orphans: Orphans, name: str, image: object) -> bool:
+        purging.append(name)
+        await orphans.purge(lambda other: other == name)
+        return True
+
+    monkeypatch.setattr(Orphans, "_is_whole", whole)
+    again = World(world.path)
+    assert len(purging) == 3
+    assert complete(again) == set()
