@@ -50,6 +50,13 @@ class OriginBusy(OriginError):
 
 
 @define(eq=False)
+class OriginOverloaded(OriginError):
+    """The origin cannot answer now. It may have said after how many seconds to ask again."""
+
+    retry_after: float | None = None
+
+
+@define(eq=False)
 class SourceRefused(GlanceCacheError):
     """The origin does not give these bytes to the client on whose behalf they were asked for."""
 

@@ -30,6 +30,7 @@ from txglancecache.errors import (
     FillFailed,
     ImageChanged,
     OriginError,
+    OriginOverloaded,
     RangesUnsupported,
     SourceRefused,
     StoreError,
@@ -44,6 +45,8 @@ _log = Logger()
 _READ_AHEAD = 1 << 20
 _FIRST_DELAY = 0.1
 _LONGEST_DELAY = 5.0
+#: For how long the origin may ask to be left alone. Clients wait meanwhile, and not for ever.
+_LONGEST_ASKED = 30.0
 #: Clients on whose behalf a fill may ask; when one's token expires, the next serves.
 _SOURCES_KEPT = 8
 
@@ -81,6 +84,7 @@ class Fill:
     _whole: bool = field(default=False, init=False)
     _ranged: bool = field(default=True, init=False)
     _failures: int = field(default=0, init=False)
+    _misfits: int = field(default=0, init=False)
     _retry: IDelayedCall | None = field(default=None, init=False)
     _verifier: Verifier | None = field(default=None, init=False)
     _grown: Signal = field(factory=Signal, init=False)
@@ -233,8 +237,9 @@ class Fill:
         except SourceRefused as error:
             self._refused(error)
         except ImageChanged as error:
+            self._doubt(error)
+        except FillFailed as error:
             self._give_up(error)
-            self._observer.outdated(self._entry)
         except OriginError as error:
             self._broke(error, progress=self._entry.extents.total > before)
         except StoreError as error:
@@ -288,7 +293,7 @@ class Fill:
         self._meter.add(count)
 
     def _grew(self, start: int, stop: int) -> None:
-        self._failures = 0
+        self._failures = self._misfits = 0
         self._entry.grow(start, stop)
         self._grown.fire()
         self._observer.fill_grew(self._entry)
@@ -302,14 +307,28 @@ class Fill:
         if not self._sources:
             self._give_up(FillFailed(str(error)))
 
+    def _doubt(self, error: ImageChanged) -> None:
+        """One answer that does not fit the image may be some proxy's own; two in a row are the origin's."""
+        self._misfits += 1
+        if self._misfits == 1:
+            self._broke(OriginError("the origin's answer does not fit the image"), progress=False)
+        else:
+            self._give_up(error)
+            self._observer.outdated(self._entry)
+
     def _broke(self, error: OriginError, *, progress: bool) -> None:
         """Try again later, at the place where it broke."""
         self._counters.transfers_failed += 1
-        self._failures = 0 if progress else self._failures + 1
+        if progress:
+            self._failures = 0
+        elif self._retry is None:  # what breaks together is one failure
+            self._failures += 1
         if self._failures > self._settings.retries:
             self._give_up(FillFailed(str(error)))
             return
         delay = min(_LONGEST_DELAY, _FIRST_DELAY * 2**self._failures) * random.uniform(0.8, 1.2)  # noqa: S311
+        if isinstance(error, OriginOverloaded) and error.retry_after is not None:
+            delay = max(delay, min(error.retry_after, _LONGEST_ASKED))
         _log.warn(
             "The transfer of {key} broke: {error}; resuming in {delay:.1f} s",
             key=self._entry.key,
@@ -333,7 +352,7 @@ class Fill:
         _log.warn("Cannot fill {key}: {error}", key=self._entry.key, error=str(error))
         self._cancel_retry()
         self._whole = False
-        self._failures = 0
+        self._failures = self._misfits = 0
         self._sources.clear()
         self._entry.fail_missing(error)
 
@@ -357,6 +376,7 @@ class Fill:
         try:
             if await verifier.run(await entry.body.opened()):
                 entry.verified = True
+                entry.body.stamp = verifier.stamp
                 entry.wake()
                 self._observer.fill_verified(entry)
         except DigestMismatch as error:
@@ -377,6 +397,7 @@ class Fill:
     def _come_to_rest(self) -> None:
         self._told = False
         self._whole = False
+        self._ranged = True
         self._sources.clear()
         self._entry.account.settle(self._entry.extents)
         self._observer.fill_idle(self._entry)

@@ -17,5 +17,6 @@ class Source(Protocol):
         :raises SourceRefused: this client may not have them.
         :raises RangesUnsupported: only the whole body can be had.
         :raises ImageChanged: it is another body now.
+        :raises FillFailed: they cannot be had from the origin.
         :raises OriginError: trying again may help.
         """

@@ -17,8 +17,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from txglancecache.errors import (
+    FillFailed,
     ImageChanged,
     OriginError,
+    OriginOverloaded,
     OriginProtocolError,
     RangesUnsupported,
     SourceRefused,
@@ -188,6 +190,7 @@ class ImageSource:
         :raises SourceRefused: the origin does not give them to this client.
         :raises RangesUnsupported: the image's store cannot send a part.
         :raises ImageChanged: the image has another size.
+        :raises FillFailed: the origin sends something else than the image's bytes.
         :raises OriginError: the origin could not be asked, or broke the rules; trying again may help.
         """
         partial = (start, stop) != (0, size)
@@ -196,6 +199,7 @@ class ImageSource:
             headers.append((b"Range", b"bytes=%d-%d" % (start, stop - 1)))
         response = await self._client.request(b"GET", self._target, headers)
         try:
+            _check_coding(response)
             _check_partial(response, start, stop, size) if partial else _check_whole(response, size)
         except BaseException:
             response.abandon()
@@ -269,7 +273,7 @@ def _check_whole(response: Response, size: int) -> None:
         return
     if status in (200, 204):
         raise ImageChanged
-    _raise_for(status)
+    _raise_for(response.head)
 
 
 def _check_partial(response: Response, start: int, stop: int, size: int) -> None:
@@ -287,10 +291,25 @@ def _check_partial(response: Response, start: int, stop: int, size: int) -> None
         raise ImageChanged
     if status in (200, 400, 501):
         raise RangesUnsupported
-    _raise_for(status)
+    if status == 204:
+        raise ImageChanged
+    _raise_for(response.head)
 
 
-def _raise_for(status: int) -> None:
-    if status >= 500 or status in (408, 429):
-        raise OriginError(f"the origin answered {status}")
-    raise SourceRefused(status)
+def _check_coding(response: Response) -> None:
+    """What is not the image's own bytes is for clients that can decode it."""
+    coding = first(response.head.headers, b"content-encoding") or b"identity"
+    if 200 <= response.head.status < 300 and coding.strip().lower() != b"identity":
+        raise FillFailed(f"the origin sent a body in the coding {coding!r}")
+
+
+def _raise_for(head: Head) -> None:
+    if head.status >= 500 or head.status in (408, 429):
+        raise OriginOverloaded(f"the origin answered {head.status}", _retry_after(head))
+    raise SourceRefused(head.status)
+
+
+def _retry_after(head: Head) -> float | None:
+    """``Retry-After`` in seconds; not as a date, which is for those who share the origin's clock."""
+    value = (first(head.headers, b"retry-after") or b"").strip()
+    return float(value) if re.fullmatch(rb"\d{1,9}", value) else None

@@ -17,7 +17,9 @@ from txglancecache.errors import (
     DigestMismatch,
     EntryDropped,
     FillFailed,
+    ImageChanged,
     NoRoom,
+    OriginOverloaded,
     OriginUnreachable,
     StoreError,
 )
@@ -276,6 +278,85 @@ def test_retries_are_bounded(world: World, origin: Origin) -> None:
     again = world.read(origin)
     origin.last.give()
     assert drain(again) == BODY
+
+
+def test_what_breaks_together_is_one_failure(world: World) -> None:
+    """An origin that drops all the transfers of an image at once has failed once, not once for each."""
+    origin = Origin(os.urandom(64 * MIB))
+    readers = [world.read(origin, at * MIB, (at + 8) * MIB) for at in (0, 16, 32, 48)]
+    for _ in range(3):
+        under_way = [transmission for transmission in origin.sent if not transmission.over]
+        assert len(under_way) == 4
+        for transmission in under_way:
+            transmission.break_off()
+        world.clock.pump([0.1] * 40)
+    for transmission in list(origin.sent):
+        transmission.give()
+    for reader in readers:
+        assert drain(reader) == origin.body[reader.start : reader.stop]
+
+
+@pytest.mark.parametrize(("asked", "waits"), [(3, 3), (3600, 30)])
+def test_an_origin_that_asks_to_be_left_alone(world: World, origin: Origin, asked: int, waits: int) -> None:
+    """Is left alone for as long, but not for ever."""
+    origin.fails = [OriginOverloaded("the origin answered 503", asked)]
+    reader = world.read(origin)
+    world.clock.advance(waits - 0.1)
+    assert len(origin.asked) == 1
+    world.clock.advance(0.2)
+    assert len(origin.asked) == 2
+    origin.last.give()
+    assert drain(reader) == BODY
+
+
+def test_one_answer_that_does_not_fit_is_asked_for_again(world: World, origin: Origin) -> None:
+    """Nobody loses what is there for it, and no reader notices."""
+    reader = world.read(origin)
+    origin.last.give(MIB)
+    origin.last.break_off()
+    origin.fails = [ImageChanged()]
+    world.clock.pump([0.1] * 20)
+    assert origin.asked[-1] == ("alice", MIB, len(BODY))
+    origin.last.give()
+    assert drain(reader) == BODY
+
+
+def test_two_answers_that_do_not_fit_are_another_body(world: World, origin: Origin) -> None:
+    """The entry goes, and its readers are told."""
+    reader = world.read(origin)
+    origin.last.give(MIB)
+    origin.last.break_off()
+    origin.fails = [ImageChanged(), ImageChanged()]
+    assert len(drain(reader)) == MIB
+    waiting = reader.wait()
+    world.clock.pump([0.1] * 20)
+    assert isinstance(failure_of(waiting), EntryDropped | ImageChanged)
+    assert world.cache.find("image-1") is None
+
+
+def test_what_cannot_be_had_is_not_asked_for_again(world: World, origin: Origin) -> None:
+    """Such as a body in a content coding: those who wait are told at once."""
+    origin.fails = [FillFailed("gzip")]
+    waiting = world.read(origin).wait()
+    assert isinstance(failure_of(waiting), FillFailed)
+    world.clock.pump([1] * 60)
+    assert len(origin.asked) == 1
+
+
+def test_an_origin_may_learn_to_serve_ranges(world: World) -> None:
+    """One answer without them is not held against it for ever."""
+    origin = Origin(BODY, ranged=False)
+    first = world.read(origin, MIB, 2 * MIB)
+    origin.last.give(2 * MIB)
+    assert len(drain(first)) == MIB
+    first.close()
+    world.cache.release(first.entry)
+    assert not world.steward.entry("image-1").filling
+    origin.ranged = True
+    again = world.read(origin, 3 * MIB, 4 * MIB)
+    assert origin.asked[-1] == ("alice", 3 * MIB, 4 * MIB)
+    origin.last.give()
+    assert drain(again) == BODY[3 * MIB : 4 * MIB]
 
 
 def test_what_nobody_expected_is_not_tried_for_ever(world: World, origin: Origin) -> None:

@@ -13,8 +13,10 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from txglancecache.errors import (
+    FillFailed,
     ImageChanged,
     OriginError,
+    OriginOverloaded,
     OriginProtocolError,
     RangesUnsupported,
     SourceRefused,
@@ -273,6 +275,28 @@ def test_a_whole_body_is_asked_for_without_a_range() -> None:
         assert not client.given[0].abandoned
 
 
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [("7", 7), ("0", 0), ("-1", None), ("soon", None), ("Sun, 22 Nov 2026 19:00:00 GMT", None), (None, None)],
+)
+def test_an_origin_may_say_when_to_ask_again(said: str | None, seconds: float | None) -> None:
+    """In seconds; anything else is as if it had said nothing."""
+    for status in (429, 503):
+        with pytest.raises(OriginOverloaded) as found:
+            fetch(answer(status, **({"retry_after": said} if said else {})))
+        assert found.value.retry_after == seconds
+
+
+@pytest.mark.parametrize("start", [0, 10])
+def test_a_body_in_a_coding_is_not_the_images(start: int) -> None:
+    """Even of the right length, and although none was asked for."""
+    status, stop = (206, 20) if start else (200, 1000)
+    fields = {"content_range": "bytes 10-19/1000", "content_encoding": "gzip"}
+    with pytest.raises(FillFailed, match="gzip"):
+        fetch(answer(status, length=stop - start, **fields), start, stop)
+    fetch(answer(status, length=stop - start, **{**fields, "content_encoding": "identity"}), start, stop)
+
+
 def test_a_part_is_asked_for_with_its_range() -> None:
     """A 206 for just that range, of just that length, is taken."""
     client = fetch(answer(206, length=10, content_range="bytes 10-19/1000"))
@@ -286,6 +310,7 @@ def test_a_part_is_asked_for_with_its_range() -> None:
         (answer(206, length=1000, content_range="bytes 10-19/1000"), RangesUnsupported),
         (answer(206, length=10), RangesUnsupported),
         (answer(206, length=10, content_range="bytes 10-19/1001"), ImageChanged),
+        (answer(204), ImageChanged),
         (answer(200, length=1000), RangesUnsupported),
         (answer(400), RangesUnsupported),
         (answer(416), ImageChanged),
