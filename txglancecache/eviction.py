@@ -120,10 +120,11 @@ class S3Fifo(Policy):
             raise KeyError(key)
         returned = key in self._ghost
         self._ghost.pop(key, None)
-        (self._main if returned else self._small).put(key, _Resident(size, hits=0))
-        # No more of them can make a difference.
-        for _ in range(min(hits, _PROMOTING_HITS + _MOST_HITS)):
-            self.hit(key)
+        # Where that many hits would have brought it, and what would be left of them there.
+        promoted = hits >= _PROMOTING_HITS and not returned
+        left = hits - _PROMOTING_HITS if promoted else hits
+        queue = self._main if returned or promoted else self._small
+        queue.put(key, _Resident(size, min(left, _MOST_HITS)))
 
     def hit(self, key: str) -> None:
         """Count a hit, which in small may be the one that moves the key to main."""

@@ -69,6 +69,11 @@ class Extents:
         """How many bytes are covered."""
         return sum(stop - start for start, stop in self.intervals)
 
+    @property
+    def stop(self) -> int:
+        """Where the last interval ends; 0 if there is none."""
+        return self.intervals[-1][1] if self.intervals else 0
+
     def __bool__(self) -> bool:
         return bool(self.intervals)
 

@@ -126,6 +126,9 @@ class Roster:
 
     def _left(self, slot: Slot) -> None:
         slot.entry.account.close()
+        # So that nothing leads from the entry back to itself: who came at the start is never looked at by the
+        # collector of cycles.
+        slot.entry.on_leave = None
         self._leaving.discard(slot)
 
     def _victims(self) -> Iterator[tuple[str, int]]:
