@@ -1,7 +1,7 @@
 """A result as reStructuredText: a table with each figure beside its target, and where it was measured.
 
-What is said about shortfalls is not made here: people write it, in ``shortfalls.rst`` beside the result, and it
-is taken over as it is."""
+What is said about shortfalls is not made here: people write it, in ``shortfalls.rst`` beside the result, and
+it is taken over as it is."""
 
 import textwrap
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The table of options in README.rst is what the options themselves say, and the table of measurements is what
+"""The table of options in README.rst is what the options themselves say, and that of measurements is what
 ``make bench`` found last.
 
 ``python -m tests.unit.test_readme`` (``make readme``) writes both anew.
