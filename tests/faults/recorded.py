@@ -39,10 +39,20 @@ def rows(cache_dir: Path) -> list[Row]:
         if not Path(scratch, "index.sqlite").exists():
             return []
         with closing(sqlite3.connect(Path(scratch, "index.sqlite"))) as database:
-            if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'entries'").fetchall():
-                return []
-            statement = "SELECT image_id, body, size, verified, extents FROM entries"
-            return [_row(cache_dir, *columns) for columns in database.execute(statement)]
+            return _read(cache_dir, database)
+
+
+def live_rows(cache_dir: Path) -> list[Row]:
+    """The rows that a running node has committed."""
+    with closing(sqlite3.connect(f"file:{cache_dir}/index.sqlite?mode=ro", uri=True)) as database:
+        return _read(cache_dir, database)
+
+
+def _read(cache_dir: Path, database: sqlite3.Connection) -> list[Row]:
+    if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'entries'").fetchall():
+        return []
+    statement = "SELECT image_id, body, size, verified, extents FROM entries"
+    return [_row(cache_dir, *columns) for columns in database.execute(statement)]
 
 
 def _row(cache_dir: Path, image_id: str, body: str, size: int, verified: int, extents: str) -> Row:

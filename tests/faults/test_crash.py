@@ -150,7 +150,7 @@ def test_killed_under_load(
     campaign: Campaign, images: list[Image], slow_glance: Relay, start_proxy: ProxyFactory
 ) -> None:
     """SIGKILL at random instants, of starts too, while images come, are read, are purged and are evicted."""
-    each = campaign.scale(2, 70)
+    each = campaign.scale(2, 60)
     lanes = [
         Lane(
             start_proxy(
