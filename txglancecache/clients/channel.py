@@ -6,6 +6,7 @@ Twisted's `HTTPChannel` with these differences:
   large, each with the status that says so;
 - nobody is waited for for ever: not for a head, however slowly it goes on coming, nor for a body or for an
   answer to be taken, nor while nothing is asked;
+- of requests that are sent without waiting for answers a few are answered per turn of the reactor;
 - whoever is refused while still sending can read the answer before the connection is closed.
 
 `HTTPChannel` was not made for this. What is used of its inside, attributes and methods with an underscore, is
@@ -18,7 +19,7 @@ import re
 from typing import Any
 
 from twisted.internet.error import ConnectionAborted
-from twisted.internet.interfaces import ISSLTransport
+from twisted.internet.interfaces import IDelayedCall, ISSLTransport
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
@@ -35,6 +36,9 @@ LINGER_SIZE = 1 << 30
 REFUSED_TIME = 5.0
 #: How long, in seconds, a connection that is closed may take, once its client has all that was for it.
 CLOSING_TIME = 15.0
+
+#: How many requests of one connection are answered before others have their turn.
+_PER_TURN = 8
 
 #: Control characters but for the tab: none of them belongs into a head (RFC 9110 section 5.5).
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
@@ -59,6 +63,8 @@ class ClientChannel(_HTTPChannel):  # type: ignore[misc]  # see above
     _body_awaited = False
     _body_received = 0
     _parsing = False
+    _answered = 0
+    _breath: IDelayedCall | None = None
     _swallowed: int | None = None
 
     # The connection
@@ -80,6 +86,8 @@ class ClientChannel(_HTTPChannel):  # type: ignore[misc]  # see above
     def connectionLost(self, reason: Failure) -> None:
         self._deadline.end()
         self._stall.end()
+        if self._breath is not None:
+            self._breath.cancel()
         self._request_over()
         self.site.turnstile.left(self)
         super().connectionLost(reason)
@@ -102,7 +110,7 @@ class ClientChannel(_HTTPChannel):  # type: ignore[misc]  # see above
             super().dataReceived(data)
         finally:
             self._parsing = outer
-        if outer or not self.line_mode or not self._buffer:
+        if outer or self.paused or not self.line_mode or not self._buffer:
             return
         self._head_begins()
         if b"\n" in self._buffer:
@@ -251,7 +259,32 @@ class ClientChannel(_HTTPChannel):  # type: ignore[misc]  # see above
             self._begun = False
             self.site.turnstile.idle(self)
             self._deadline.set(self.site.turnstile.limits.idle_timeout, self._nothing_comes)
+            self._take_turns()
         super().requestDone(request)
+        self._wait_for_turn()
+
+    def _take_turns(self) -> None:
+        """Once enough is answered, leave what is in until the next turn, and read no more until then."""
+        self._answered += 1
+        if self._answered >= _PER_TURN and self._breath is None:
+            self.paused = True
+            self._breath = self.site.reactor.callLater(0, self._go_on)
+
+    def _wait_for_turn(self) -> None:
+        if self.paused:
+            self._networkProducer.pauseProducing()
+
+    def _go_on(self) -> None:
+        self._breath = None
+        self._answered = 0
+        self.paused = False
+        if not self._handlingRequest and not self._waitingForTransport:
+            self._networkProducer.resumeProducing()
+        self.dataReceived(b"")
+
+    def resumeProducing(self) -> None:
+        super().resumeProducing()
+        self._wait_for_turn()
 
     def _request_over(self) -> None:
         client, self._client = self._client, None

@@ -24,6 +24,8 @@ from txglancecache.management.native.inputs import MAX_BODY
 
 #: A client that goes on sending a body that is too long is cut off after so many bytes.
 _ENOUGH = 1 << 20
+#: What is answered however much else a client has asked for.
+_FOR_WATCHING = frozenset({b"/cache/health", b"/cache/ready", b"/metrics"})
 
 
 @frozen
@@ -134,5 +136,4 @@ def management_site(root: IResource, **options: Any) -> ManagementSite:
 
 
 def _is_for_watching(target: bytes) -> bool:
-    path = target.partition(b"?")[0]
-    return path == b"/cache/metrics" or path.startswith(b"/cache/health")
+    return target.partition(b"?")[0] in _FOR_WATCHING
