@@ -5,7 +5,7 @@ An authenticator looks at a request and names its caller. What a caller may do i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, cast
 
 from attrs import define, field, frozen
@@ -189,6 +189,21 @@ def identity_of(request: IRequest) -> RawHeaders:
 def introduce(request: IRequest, caller: Caller) -> None:
     """From now on :func:`caller_of` knows this request's caller."""
     cast(Componentized, request).setComponent(ICaller, caller)
+
+
+class IStanding(Interface):
+    """The component of a request that finds out whether it would still be let in: ``async () -> bool``."""
+
+
+def let_ask_again(request: IRequest, standing: Callable[[], Awaitable[bool]]) -> None:
+    """From now on :func:`still_admitted` can tell."""
+    cast(Componentized, request).setComponent(IStanding, standing)
+
+
+async def still_admitted(request: IRequest) -> bool:
+    """Whether a request that takes long to answer would be let in if it came now."""
+    standing: Any = cast(Componentized, request).getComponent(IStanding)
+    return True if standing is None else bool(await standing())
 
 
 def caller_of(request: IRequest) -> Caller:

@@ -7,6 +7,7 @@ puts the caller onto the request for what does. Whom it cannot name, it does not
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import cast
 
@@ -25,6 +26,7 @@ from txglancecache.management.access.authenticate import (
     CannotTell,
     NotAuthenticated,
     introduce,
+    let_ask_again,
 )
 from txglancecache.management.access.enforcement import Policy
 from txglancecache.management.access.permissions import OPEN, Access, access
@@ -141,6 +143,14 @@ class Gate(Resource):
             method, path = request.method.decode("ascii", "replace"), request.path
             _log.info("{caller!r} may {method} {path}", caller=caller.name, method=method, path=path)
         introduce(request, caller)
+        let_ask_again(request, partial(self._would_admit, request, needed))
+
+    async def _would_admit(self, request: IRequest, needed: Access) -> bool:
+        try:
+            caller = self._authenticator.recall(request) or await self._authenticator.identify(request)
+        except (NotAuthenticated, CannotTell):
+            return False
+        return needed.rule is None or self._policy.allows(needed.rule, caller)
 
 
 def _failed(failure: Failure, request: Request) -> None:

@@ -1,7 +1,8 @@
 """Events as they happen, as Server-Sent Events, to a bounded number of clients.
 
 A client that takes its events too slowly is cut off, and so is everyone when the process stops: a stream
-has no end that could be waited for. Whoever comes back says which event it saw last.
+has no end that could be waited for. Nor does a permission hold for as long: with each sign of life it is
+looked at anew. Whoever comes back says which event it saw last.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from twisted.web.iweb import IRequest
 from zope.interface import implementer
 
 from txglancecache.cache.events import Event
+from txglancecache.management.access.authenticate import still_admitted
 from txglancecache.management.managed import ManagedEvents
 from txglancecache.management.native.problems import Busy
 from txglancecache.management.native.schema import event_json
@@ -96,6 +98,19 @@ class Streams:
         self._heartbeat = self._clock.callLater(HEARTBEAT, self._beat)
         for stream in list(self._open):
             stream.beat()
+            asking = Deferred.fromCoroutine(self._end_if_unwelcome(stream))
+            asking.addErrback(
+                lambda failure: _log.failure("A stream's permission cannot be seen to", failure)
+            )
+
+    async def _end_if_unwelcome(self, stream: Stream) -> None:
+        welcome = False
+        try:
+            welcome = await still_admitted(stream.request)
+        finally:
+            if not welcome and not stream.done.called:
+                _log.info("A stream of events ends: its client would not be let in any more")
+                stream.end()
 
 
 @implementer(IPushProducer)
@@ -103,7 +118,7 @@ class Streams:
 class Stream:
     """One client. What its connection does not take at once waits here, up to a point."""
 
-    _request: Any
+    request: Any
     done: Deferred[None] = field(factory=Deferred, init=False)
     _waiting: list[bytes] = field(factory=list, init=False)
     _paused: bool = field(default=False, init=False)
@@ -111,19 +126,19 @@ class Stream:
 
     def begin(self) -> None:
         """Send the head, and something that shows that the stream has begun."""
-        fields = self._request.responseHeaders
+        fields = self.request.responseHeaders
         fields.setRawHeaders(b"Content-Type", [b"text/event-stream"])
         fields.setRawHeaders(b"Cache-Control", [b"no-store"])
         fields.setRawHeaders(b"Vary", [b"Accept"])
         fields.setRawHeaders(b"X-Content-Type-Options", [b"nosniff"])
         fields.setRawHeaders(b"X-Accel-Buffering", [b"no"])  # nginx would collect events before it sends any
-        self._request.registerProducer(self, True)
-        self._request.write(b"retry: %d\n\n" % _RETRY)
+        self.request.registerProducer(self, True)
+        self.request.write(b"retry: %d\n\n" % _RETRY)
 
     def send(self, data: bytes) -> None:
         """Send it as soon as the connection takes it."""
         if not self._paused:
-            self._request.write(data)
+            self.request.write(data)
         elif len(self._waiting) < _BACKLOG:
             self._waiting.append(data)
         else:
@@ -132,7 +147,7 @@ class Stream:
     def beat(self) -> None:
         """Show that the stream is alive; a client that took nothing since the last time is cut off."""
         if not self._paused:
-            self._request.write(b": still here\n\n")
+            self.request.write(b": still here\n\n")
         elif self._stale:
             self._cut_off()
         self._stale = self._paused
@@ -144,8 +159,8 @@ class Stream:
 
     def left(self) -> None:
         """The stream is over, however that came about."""
-        if self._request.channel is not None:
-            self._request.unregisterProducer()
+        if self.request.channel is not None:
+            self.request.unregisterProducer()
 
     def pauseProducing(self) -> None:
         self._paused = True
@@ -162,7 +177,7 @@ class Stream:
     def _cut_off(self) -> None:
         if not self.done.called:
             _log.info("A client that took no more events is cut off")
-            self._request.channel.transport.abortConnection()
+            self.request.channel.transport.abortConnection()
             self.end()
 
 

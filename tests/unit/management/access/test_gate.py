@@ -22,6 +22,7 @@ from txglancecache.management.access.authenticate import (
     Caller,
     KeystoneUser,
     caller_of,
+    still_admitted,
 )
 from txglancecache.management.access.enforcement import AllowAll, Policy
 from txglancecache.management.access.gate import Gate
@@ -39,12 +40,14 @@ class Behind(Resource):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # so it is in Twisted
         self.callers: list[Caller] = []
+        self.requests: list[IRequest] = []
         self.trouble: Exception | None = None
 
     def render(self, request: IRequest) -> bytes:
         if self.trouble is not None:
             raise self.trouble
         self.callers.append(caller_of(request))
+        self.requests.append(request)
         accept = request.requestHeaders.getRawHeaders(b"Accept", [])
         return b"%s %s %s" % (request.method, request.uri, b",".join(accept))
 
@@ -114,6 +117,33 @@ def test_through() -> None:
     for caller in world.behind.callers:
         assert isinstance(caller, KeystoneUser)
         assert (caller.name, caller.headers) == ("admin of demo", ((b"X-Auth-Token", ADMIN),))
+
+
+def test_asking_again() -> None:
+    """Whether a request that takes long would still be let in is found out anew: token, roles and policy."""
+    world = World()
+    for token in (ADMIN, b"another"):
+        world.keystone.know(token, "admin", "admin")
+        world.ask("GET /cache/events", token)
+
+    def welcome() -> list[bool]:
+        found: list[bool] = []
+        for request in world.behind.requests:
+            Deferred.fromCoroutine(still_admitted(request)).addCallback(found.append)
+        return found
+
+    assert welcome() == [True, True]
+    del world.keystone.site.tokens[ADMIN]
+    world.keystone.know(b"another", "admin", "reader")
+    assert welcome() == [True, True]
+    world.keystone.clock.advance(10)
+    with capturedLogs():
+        assert welcome() == [False, False]
+        world.keystone.know(ADMIN, "admin", "admin")
+        assert welcome() == [True, False]
+        world.keystone.clock.advance(10)
+        world.keystone.site.status = 503
+        assert welcome() == [False, False]
 
 
 def test_who_did_it() -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 from attrs import define, field
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IProtocol, IPushProducer
 from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
+from twisted.web.iweb import IRequest
+from twisted.web.resource import IResource, Resource
 
 from tests.unit.management.native.world import Site
+from txglancecache.management.access.authenticate import let_ask_again
 from txglancecache.management.access.guard import Guard
 from txglancecache.management.native.streams import HEARTBEAT
 from txglancecache.management.site import management_resource, management_site
@@ -23,11 +28,12 @@ class Listener:
 
     site: Site
     fields: str = ""
+    gate: Callable[[IResource], IResource] = lambda inner: inner
     transport: StringTransport = field(factory=StringTransport)
     channel: IProtocol = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        resource = management_resource(self.site.native.resource(), Guard())
+        resource = management_resource(self.site.native.resource(), Guard(), admit=self.gate)
         factory = management_site(resource, reactor=self.site.clock)
         self.channel = factory.buildProtocol(None)
         self.channel.makeConnection(self.transport)
@@ -96,6 +102,47 @@ def test_heartbeat(site: Site) -> None:
     site.clock.advance(HEARTBEAT)
     site.clock.advance(HEARTBEAT)
     assert listener.body == "retry: 3000\n\n" + ": still here\n\n" * 2
+
+
+class Doubtful(Resource):
+    """A gate that lets everybody in, and may have second thoughts."""
+
+    isLeaf = True
+
+    def __init__(self, inner: IResource) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # so it is in Twisted
+        self.inner = inner
+        self.verdicts: list[bool | Exception] = []
+
+    def render(self, request: IRequest) -> bytes | int:
+        let_ask_again(request, self.verdict)
+        body: bytes | int = self.inner.render(request)
+        return body
+
+    async def verdict(self) -> bool:
+        found = self.verdicts.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+@pytest.mark.parametrize("end", [False, ZeroDivisionError()], ids=["refused", "not known"])
+def test_permission(site: Site, end: bool | Exception) -> None:
+    """A stream ends when its client would not be let in any more, or when that cannot be found out."""
+    gates: list[Doubtful] = []
+
+    def gate(inner: IResource) -> IResource:
+        gates.append(Doubtful(inner))
+        return gates[-1]
+
+    listener = Listener(site, gate=gate)
+    gates[0].verdicts = [True, end]
+    site.clock.advance(HEARTBEAT)
+    assert len(site.streams) == 1
+    with capturedLogs():
+        site.clock.advance(HEARTBEAT)
+    assert len(site.streams) == 0
+    assert listener.transport.disconnecting
 
 
 def test_leaving(site: Site) -> None:
