@@ -12,10 +12,14 @@ from twisted.internet.interfaces import IReactorTime, ISSLTransport, ITCPTranspo
 from twisted.web.http import Request
 
 from txglancecache.delivery.copying import CopyingProducer
+from txglancecache.delivery.pages import Pages
 from txglancecache.delivery.sendfile import SendfileProducer
 from txglancecache.delivery.source import Source
 from txglancecache.delivery.turn import Turn
 from txglancecache.waiting import InThread
+
+#: What is not more, in bytes, is sent in one go with the head, which is less work than `sendfile`.
+_SMALL = 64 << 10
 
 
 @define(eq=False)
@@ -44,7 +48,7 @@ class Delivery:
         :raises ClientGone: it closed its connection.
         :raises Exception: what the source says when its bytes will not come.
         """
-        if not source.left:
+        if not source.left or self._send_small(request, source, fd):
             return
         transport = request.channel.transport
         plain = ITCPTransport.providedBy(transport) and not ISSLTransport.providedBy(transport)
@@ -52,3 +56,15 @@ class Delivery:
         producer = kind(request, source, fd, self.turn, self._clock, self._in_thread, self.stall_timeout)
         with self.turn:
             await producer.run()
+
+    def _send_small(self, request: Request, source: Source, fd: int) -> bool:
+        """Write what is left together with the head, if it is little and in memory; whether it was."""
+        count = source.left
+        if request.startedWriting or count > _SMALL or source.available() < count:
+            return False
+        data = Pages(fd, self._in_thread).read(source.position, source.position + count)
+        if data is None:
+            return False
+        request.write(data)
+        source.advance(count)
+        return True

@@ -30,6 +30,15 @@ class Pages:
         """Whether ``[start, stop)`` is, as far as three probes tell, in memory."""
         return all(self._in_memory(place) for place in (start, (start + stop) // 2, stop - 1))
 
+    def read(self, start: int, stop: int) -> bytes | None:
+        """``[start, stop)``, if it is in memory."""
+        data = bytearray(stop - start)
+        try:
+            count = os.preadv(self._fd, [data], start, os.RWF_NOWAIT)
+        except OSError:
+            return None
+        return bytes(data) if count == stop - start else None
+
     async def fetch(self, start: int, stop: int) -> None:
         """Have ``[start, stop)`` read into memory."""
         await to_the_end(self._in_thread(_touch, self._fd, start, stop))

@@ -83,7 +83,7 @@ class Bodies(Resource):
         self.size = path.stat().st_size
         self.error: Exception | None = None
 
-    def enlarge(self, size: int) -> None:
+    def resize(self, size: int) -> None:
         os.truncate(self.path, size)
         self.size = size
 
@@ -281,7 +281,7 @@ def _ask_and_hold(server: Server) -> socket.socket:
 @pytest.mark.parametrize("how", ["fin", "reset"])
 async def test_a_client_that_leaves_frees_everything(server: Server, how: str) -> None:
     """A client that closes or resets midway ends its delivery at once, with nothing left open."""
-    server.bodies.enlarge(LARGE)
+    server.bodies.resize(LARGE)
     await threads.deferToThread(lambda: None)
     before = _open_files()
     held = [await threads.deferToThread(_ask_and_hold, server) for _ in range(5)]
@@ -297,7 +297,7 @@ async def test_a_client_that_leaves_frees_everything(server: Server, how: str) -
 @pytest_twisted.ensureDeferred
 async def test_a_client_that_takes_nothing_is_given_up(server: Server) -> None:
     """A client that stops reading loses its connection after the stall time-out."""
-    server.bodies.enlarge(LARGE)
+    server.bodies.resize(LARGE)
     held = await threads.deferToThread(_ask_and_hold, server)
     await _until(lambda: server.bodies.outcomes)
     held.close()
@@ -327,8 +327,22 @@ async def test_a_pipelined_request_behind_a_body(server: Server) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_the_way_fits_the_transport(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A plain socket gets sendfile, TLS gets copying."""
-    used = []
+    """A plain socket gets sendfile, TLS gets copying, and a small body goes with its head."""
+    used = _watch_producers(monkeypatch)
+    assert await threads.deferToThread(_get, server.connect()) == DIGEST
+    assert used == [CopyingProducer if server.tls else SendfileProducer]
+    server.bodies.resize(1000)
+    assert await threads.deferToThread(_get, server.connect()) == hashlib.sha256(BODY[:1000]).hexdigest()
+    server.bodies.there = 999
+    digest = threads.deferToThread(_get, server.connect())
+    await _until(lambda: len(used) == 2)
+    server.bodies.sources[-1].grow(1000)
+    assert await digest == hashlib.sha256(BODY[:1000]).hexdigest()
+
+
+def _watch_producers(monkeypatch: pytest.MonkeyPatch) -> list[type]:
+    """The kinds of producers that will have been used."""
+    used: list[type] = []
     for kind in (SendfileProducer, CopyingProducer):
         real = kind.run
 
@@ -337,5 +351,4 @@ async def test_the_way_fits_the_transport(server: Server, monkeypatch: pytest.Mo
             await real(self)  # type: ignore[operator]
 
         monkeypatch.setattr(kind, "run", run)
-    assert await threads.deferToThread(_get, server.connect()) == DIGEST
-    assert used == [CopyingProducer if server.tls else SendfileProducer]
+    return used
