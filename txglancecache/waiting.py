@@ -66,6 +66,12 @@ class Outcome(Generic[_T]):
     def settled(self) -> bool:
         return bool(self._result)
 
+    @property
+    def value(self) -> _T | None:
+        """The result; ``None`` as long as there is none."""
+        result = self._result[0] if self._result else None
+        return None if isinstance(result, Failure) else result
+
     def wait(self) -> Deferred[_T]:
         """The result, or the failure, as soon as it is known."""
         waiter: Deferred[_T] = Deferred(lambda cancelled: _leave(self._waiters, cancelled))

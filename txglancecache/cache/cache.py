@@ -29,16 +29,18 @@ from txglancecache.cache.recorder import Recorder
 from txglancecache.cache.recovery import Orphans, label, reconcile
 from txglancecache.cache.room import Room
 from txglancecache.cache.roster import Roster, Slot
+from txglancecache.cache.shelf import Shelf
 from txglancecache.cache.source import Source
 from txglancecache.cache.status import Counters
-from txglancecache.errors import DigestMismatch, EntryDropped, NoRoom, StoreError
+from txglancecache.errors import BodyAltered, DigestMismatch, EntryDropped, NoRoom, StoreError
 from txglancecache.eviction import Policy
 from txglancecache.extents import Extents
 from txglancecache.image import Image
 from txglancecache.sizes import format_size
-from txglancecache.store.directory import Directory
+from txglancecache.store.directory import BodyUnusable, Directory
 from txglancecache.store.index import Index
 from txglancecache.store.schema import Record
+from txglancecache.store.stamp import Stamp
 from txglancecache.waiting import InThread
 
 _log = Logger()
@@ -95,6 +97,7 @@ class Cache:
     roster: Roster = field(init=False)
     events: EventLog = field(init=False)
     _room: Room = field(init=False)
+    shelf: Shelf = field(init=False)
     quarantine: Quarantine = field(init=False)
     _orphans: Orphans = field(init=False)
     _recovering: Deferred[None] | None = field(default=None, init=False)
@@ -112,6 +115,7 @@ class Cache:
             self._evicted,
         )
         self._room = self.roster.room
+        self.shelf = Shelf(self._reactor)
         self.events = EventLog(self._wall)
         self.quarantine = Quarantine(
             self._directory,
@@ -177,6 +181,7 @@ class Cache:
             await slot.fill.stop()
         for slot in self.roster:
             await slot.recorder.settle()
+        await self.shelf.clear()
         await self._index.close()
         self._directory.close()
 
@@ -229,7 +234,7 @@ class Cache:
         What is missing is got with ``source``. Room for it is found before this returns.
 
         :raises NoRoom: there is none.
-        :raises EntryDropped: the entry has left the cache.
+        :raises EntryDropped: the entry has left the cache, or does so now, since its file is not what it was.
         :raises StoreError: the body file cannot be used; the entry has been dropped.
         """
         slot = self.roster.slot_of(entry)
@@ -241,6 +246,7 @@ class Cache:
                 if reader.missing:
                     await entry.account.reserve(reader.start, reader.stop)
             await entry.body.opened()
+            entry.body.look(right=entry.verified)
             if entry.dropped:
                 raise EntryDropped
             for reader in readers:
@@ -250,6 +256,8 @@ class Cache:
                 reader.close()
             if isinstance(error, StoreError):
                 self.disk_failed(entry, error)
+            if isinstance(error, BodyAltered | BodyUnusable):
+                raise EntryDropped from error
             raise
         return readers
 
@@ -347,7 +355,7 @@ class Cache:
         """Make an entry of a file that has been found to be the whole image, unless there is one."""
         if self.find(image.image_id) is not None:
             return False
-        body = Body(name, image.size, b"", True, self._directory, self.threads.disk)
+        body = self._body(name, image.size)
         entry = self._build(image, body, Extents.of((0, image.size)))
         entry.verified = True
         self._enter(entry)
@@ -357,7 +365,7 @@ class Cache:
 
     def _restore(self, record: Record) -> None:
         image = Image(record.image_id, record.size, record.algorithm, record.digest, record.checksum)
-        body = Body(record.body, record.size, b"", True, self._directory, self.threads.disk)
+        body = self._body(record.body, record.size, stamp=record.stamp)
         entry = self._build(image, body, record.extents)
         entry.created, entry.last_access = record.created, record.last_access
         entry.verified, entry.pinned, entry.hits = record.verified, record.pinned, record.hits
@@ -365,8 +373,14 @@ class Cache:
 
     def _make(self, key: str, image: Image) -> Slot:
         name = f"{key}.{secrets.token_hex(4)}"
-        body = Body(name, image.size, label(self.origin, image), False, self._directory, self.threads.disk)
+        body = self._body(name, image.size, new=label(self.origin, image))
         return self._enter(self._build(image, body, Extents(), self._reactor.seconds()))
+
+    def _body(self, name: str, size: int, *, new: bytes | None = None, stamp: Stamp | None = None) -> Body:
+        """A body file that is there, or, with a label, is to be made."""
+        return Body(
+            name, size, new or b"", new is None, self._directory, self.threads.disk, self.shelf, stamp
+        )
 
     def _build(self, image: Image, body: Body, on_disk: Extents, identified: float = -math.inf) -> Entry:
         return Entry(

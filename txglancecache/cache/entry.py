@@ -117,6 +117,7 @@ class Entry:
     def record(self) -> Record:
         """The row for the index: only what is on disk for certain."""
         image = self.image
+        verified = self.verified and self.durable.covers(0, image.size)
         return Record(
             key=self.key,
             origin=self.origin,
@@ -127,11 +128,12 @@ class Entry:
             digest=image.digest,
             checksum=image.checksum,
             extents=self.durable,
-            verified=self.verified and self.durable.covers(0, image.size),
+            verified=verified,
             hits=self.hits,
             created=self.created,
             last_access=self.last_access,
             pinned=self.pinned,
+            stamp=self.body.stamp if verified else None,
         )
 
     def status(self) -> EntryStatus:

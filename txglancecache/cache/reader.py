@@ -81,6 +81,19 @@ class Reader:
         """
         if self._aborted and self._failure is not None:
             raise self._failure
+        self.check()
+        return self._reach()
+
+    def check(self) -> None:
+        """See that a body that was right has not been changed since.
+
+        :raises BodyAltered: it has.
+        :raises StoreError: nobody can tell.
+        """
+        if self.entry.verified:
+            self.entry.body.check()
+
+    def _reach(self) -> int:
         entry = self.entry
         stop = self.stop
         if self.whole and entry.in_doubt:
@@ -104,7 +117,7 @@ class Reader:
         return self._grown.wait().addCallback(lambda _: self.wait())
 
     def _readable(self) -> bool:
-        return self.available() > 0
+        return self._reach() > 0
 
     def wake(self) -> None:
         """The entry has changed: tell who waits, if it is what is waited for.

@@ -73,7 +73,8 @@ class Recorder:
         if extents != entry.durable:
             entry.body.retain()
             try:
-                await self._in_thread(os.fdatasync, await entry.body.opened())
+                # Not only the data: the stamp is of times that have to be on disk too.
+                await self._in_thread(os.fsync, await entry.body.opened())
             except (OSError, StoreError) as error:
                 self._failed(StoreError(f"cannot sync body {entry.body.name}: {error}"))
                 return

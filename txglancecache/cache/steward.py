@@ -155,6 +155,7 @@ class Steward:
             raise
         finally:
             entry.body.release()
+        entry.body.stamp = verifier.stamp
         self.events.note("verified", entry.image.image_id)
 
     def verifier(self, entry: Entry) -> Verifier:

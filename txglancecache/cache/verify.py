@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 from attrs import define, field
 
-from txglancecache.errors import DigestMismatch, StoreError
+from txglancecache.errors import BodyAltered, DigestMismatch, StoreError
 from txglancecache.image import Image
+from txglancecache.store.stamp import Stamp
 from txglancecache.waiting import InThread, Signal, to_the_end
 
 #: The most bytes that one turn in the thread hashes; between turns whoever waits can leave.
@@ -70,6 +71,8 @@ class Verifier:
 
     :param reach: the end of the contiguous prefix of the body, in bytes, now.
     :param grown: fires when it may have moved, or when the verifier was stopped.
+
+    ``stamp`` is what the file looked like from the time when all of it was there.
     """
 
     _image: Image
@@ -78,6 +81,7 @@ class Verifier:
     _in_thread: InThread
     hashed: int = field(default=0, init=False)
     stopped: bool = field(default=False, init=False)
+    stamp: Stamp | None = field(default=None, init=False)
 
     def stop(self) -> None:
         """Have `run` return ``False`` soon."""
@@ -88,6 +92,7 @@ class Verifier:
         """Return ``True`` when every byte is there and the digest is right; ``False`` if stopped before.
 
         :raises DigestMismatch: it is not.
+        :raises BodyAltered: somebody else changed it meanwhile.
         :raises StoreError: the file cannot be read.
         """
         size = self._image.size
@@ -99,9 +104,13 @@ class Verifier:
             if reach < min(size, self.hashed + _WORTHWHILE):
                 await self._grown.wait()
                 continue
+            if reach >= size and self.stamp is None:
+                self.stamp = Stamp.of(fd)
             await digest.read(fd, self.hashed, min(reach, self.hashed + _TURN))
             self.hashed = digest.hashed
         digest.check()
+        if self.stamp is not None and not self.stamp.fits(fd):
+            raise BodyAltered("a body that was being verified")
         return True
 
 

@@ -88,6 +88,7 @@ class Sending:
                 self._request.write(preamble)
             try:
                 await self._delivery.send(self._request, reader, fd)
+                reader.check()
             except StoreError as error:
                 await self._go_on(reader, parts, fd, error)
         if self._plan:
@@ -105,18 +106,18 @@ class Sending:
             position=reader.position,
             error=str(error),
         )
-        known, left = entry.verified, reader.stop
+        known = entry.verified
         digest = BodyDigest(entry.image, self._cache.threads.hash)
         with self._continuation as continuation:
-            if isinstance(error, BodyAltered):
+            if isinstance(error, BodyAltered) and (known or not reader.whole):
                 await self._compare(digest, fd)
             elif reader.whole and not (known and reader.position > _WORTH_HASHING):
                 await _read(digest, fd, reader.position)
             self._let_go()
-            if reader.whole:
+            if reader.left and reader.whole:
                 await continuation.rest(reader.position, digest, known=known)
-            elif reader.position < left:
-                await continuation.part(reader.position, left)
+            elif reader.left:
+                await continuation.part(reader.position, reader.stop)
             for preamble, part in parts:
                 self._request.write(preamble)
                 await continuation.part(part.start, part.stop)

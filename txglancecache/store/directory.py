@@ -147,18 +147,20 @@ class Directory:
         return fd
 
     def open_body(self, name: str, size: int) -> int:
-        """Open the body file ``name`` for reading and writing.
+        """Open the body file ``name`` for reading, and for writing unless its file system is read-only.
 
         :raises StoreError: it is gone, or its length is not ``size``: somebody else changed it.
         """
         try:
-            fd = os.open(self.body_path(name), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            fd = _open_file(self.body_path(name))
         except OSError as error:
             raise BodyUnusable(name, error.strerror or str(error)) from error
-        found = os.fstat(fd).st_size
-        if found != size:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_size != size:
             os.close(fd)
-            raise BodyUnusable(name, f"{found} bytes long instead of {size}")
+            regular = stat.S_ISREG(found.st_mode)
+            reason = f"{found.st_size} bytes long instead of {size}" if regular else "no regular file"
+            raise BodyUnusable(name, reason)
         return fd
 
     def body_label(self, name: str) -> bytes | None:
@@ -230,6 +232,17 @@ class Directory:
         except OSError as error:
             raise StoreUnusable(str(self.path), error.strerror or str(error)) from error
         return status.f_bavail * status.f_frsize
+
+
+def _open_file(path: Path) -> int:
+    # What somebody put there instead may be a pipe, which would have us wait.
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        return os.open(path, os.O_RDWR | flags)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        return os.open(path, os.O_RDONLY | flags)
 
 
 @define(eq=False)

@@ -11,8 +11,10 @@ from typing import Any, Generic, TypeVar
 
 from attrs import Attribute, asdict, define, field, fields, frozen
 from attrs.validators import ge, instance_of, optional
+
 from txglancecache.errors import StoreError
 from txglancecache.extents import Extents
+from txglancecache.store.stamp import Stamp
 
 _ENTRIES = """
 CREATE TABLE entries (
@@ -46,8 +48,9 @@ CREATE TABLE jobs (
     error     TEXT
 )
 """
+_STAMPS = "ALTER TABLE entries ADD COLUMN stamp TEXT"
 #: What makes schema version n + 1 of version n.
-_MIGRATIONS = (_ENTRIES, _JOBS)
+_MIGRATIONS = (_ENTRIES, _JOBS, _STAMPS)
 
 #: The schema that this code writes, kept in ``PRAGMA user_version``.
 SCHEMA_VERSION = len(_MIGRATIONS)
@@ -62,12 +65,17 @@ def _finite(record: object, attribute: Attribute[float], value: object) -> None:
         raise ValueError(f"{attribute.name} is no point in time: {value!r}")
 
 
+def _stamp(value: Stamp | str | None) -> Stamp | None:
+    return value if value is None or isinstance(value, Stamp) else Stamp.decode(value)
+
+
 @frozen
 class Record:
     """What the index knows of one entry.
 
     ``size`` is in bytes, ``created`` and ``last_access`` in seconds since the epoch, ``digest`` and
-    ``checksum`` (the md5 that Glance keeps) in hex. ``extents`` are on disk for certain.
+    ``checksum`` (the md5 that Glance keeps) in hex. ``extents`` are on disk for certain. ``stamp`` is that of
+    a verified body; an index of before there were stamps has none.
     """
 
     key: str = field(validator=instance_of(str))
@@ -84,6 +92,7 @@ class Record:
     created: float = field(validator=_finite)
     last_access: float = field(validator=_finite)
     pinned: bool = field(converter=bool)
+    stamp: Stamp | None = field(default=None, converter=_stamp)
 
 
 @frozen
@@ -188,4 +197,4 @@ def connect(path: Path) -> sqlite3.Connection:
 
 def _row(record: Record | JobRecord) -> tuple[object, ...]:
     values = asdict(record, recurse=False).values()
-    return tuple(value.encode() if isinstance(value, Extents) else value for value in values)
+    return tuple(value.encode() if isinstance(value, Extents | Stamp) else value for value in values)

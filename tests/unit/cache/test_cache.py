@@ -415,7 +415,7 @@ def test_a_body_that_cannot_be_synced_is_dropped(
 
     world.read(origin).close()
     origin.last.give()
-    monkeypatch.setattr(os, "fdatasync", refuse)
+    monkeypatch.setattr(os, "fsync", refuse)
     world.clock.advance(5)
     assert world.cache.find("image-1") is None
     assert list(world.directory.bodies()) == []

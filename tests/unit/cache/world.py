@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
@@ -15,6 +15,7 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogBeginner
 from twisted.python.failure import Failure
 
+from txglancecache.cache.body import Body
 from txglancecache.cache.cache import Cache, CacheSettings, Threads
 from txglancecache.cache.entry import DigestCheck
 from txglancecache.cache.fill import FillSettings
@@ -233,6 +234,9 @@ class World:
     def crash(self) -> World:
         """Go away without a word, and begin again."""
         self.machine.dead = True
+        for body in cast("list[Body]", list(self.cache.shelf)):
+            assert body.descriptor is not None
+            os.close(body.descriptor)
         self.directory.close()
         if self.index._database is not None:
             self.index._database.close()
