@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import frozen
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.cache.world import Origin, World, drain, failure_of, result
+from txglancecache.cache import verify
 from txglancecache.errors import BodyAltered, EntryDropped
 from txglancecache.store.schema import _ENTRIES, _JOBS, SCHEMA_VERSION
 from txglancecache.store.stamp import Stamp
@@ -173,23 +175,19 @@ def test_a_file_without_a_name_is_what_it_was(cached: Cached, change: Callable[[
         assert_fetched_anew(cached.world, cached.origin)
 
 
-def test_while_it_is_being_verified(tmp_path: Path) -> None:
+def test_while_it_is_being_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes that were hashed may be others by the time that the last is."""
     world, origin = World(tmp_path / "cache"), Origin(BODY)
     reader = world.read(origin)
-    run = world.machine.run
+    hash_part = verify.hash_part
 
-    def hashing(function: Callable[..., object], *args: object, **kwargs: object) -> object:
-        done = run(function, *args, **kwargs)
-        if function.__name__ == "hash_part":
-            (path,) = world.directory.bodies_path.glob("*/*")
-            overwritten(path)
-        return done
+    def hashing(*args: Any) -> None:
+        hash_part(*args)
+        time.sleep(0.01)
+        (path,) = world.directory.bodies_path.glob("*/*")
+        overwritten(path)
 
-    slot = world.cache.roster.slot_of(reader.entry)
-    assert slot is not None
-    assert slot.fill._verifier is not None
-    slot.fill._verifier._in_thread = hashing  # type: ignore[assignment]
+    monkeypatch.setattr(verify, "hash_part", hashing)
     origin.last.give()
     assert isinstance(failure_of(reader.wait()), BodyAltered)
     assert not reader.entry.verified
