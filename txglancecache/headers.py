@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 from attrs import frozen
@@ -62,8 +63,13 @@ def first(headers: RawHeaders, name: bytes) -> bytes | None:
 
 def without(headers: RawHeaders, *names: bytes) -> list[tuple[bytes, bytes]]:
     """All fields but those called one of ``names``."""
-    unwanted = {name.lower() for name in names}
+    unwanted = _lower(names)
     return [(field, value) for field, value in headers if field.lower() not in unwanted]
+
+
+@lru_cache
+def _lower(names: tuple[bytes, ...]) -> frozenset[bytes]:
+    return frozenset(name.lower() for name in names)
 
 
 def end_to_end(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
@@ -174,6 +180,7 @@ def _speaks_for_others(name: bytes) -> bool:
     return name == b"forwarded" or name.startswith(b"x-forwarded-")
 
 
+@lru_cache(1024)
 def _address(client: str) -> bytes:
     try:
         address = ip_address(client)
@@ -207,6 +214,7 @@ def _token_or_quoted(text: bytes) -> bytes:
     return text if _TOKEN.fullmatch(text) else _quoted(text)
 
 
+@lru_cache(1024)
 def _is_ipv6(node: bytes) -> bool:
     try:
         return ip_address(node.decode("ascii")).version == 6

@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
+from functools import lru_cache, partial
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -363,6 +363,7 @@ def is_trusted(networks: Sequence[str]) -> Callable[[str], bool]:
     """Whether an address is one of a proxy whose word about its clients is kept."""
     known = [ip_network(network) for network in networks]
 
+    @lru_cache(4096)
     def trusted(address: str) -> bool:
         try:
             ip = ip_address(address)
