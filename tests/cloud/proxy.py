@@ -39,6 +39,7 @@ class Proxy:
     options: Mapping[str, object] = field(factory=dict)
     port: int = field(factory=free_port)
     manage_port: int = field(factory=free_port)
+    variables: Mapping[str, str] = field(factory=dict)  # of its environment
     _service: Service | None = None
     _starts: int = 0
 
@@ -76,7 +77,7 @@ class Proxy:
         """Start its process, and do not wait for it to be of use."""
         self._starts += 1
         log = self.logs / f"{self.directory.name}-{self._starts}.log"
-        self._service = start("proxy", self.command, log, env=environment(), cwd=self.directory)
+        self._service = start("proxy", self.command, log, env=environment(self.variables), cwd=self.directory)
         return self._service
 
     def start(self) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 from attrs import define, field, frozen
 
 import twisted
@@ -40,6 +41,11 @@ class Campaign:
     def scale(self, short: int, whole: int) -> int:
         """How often, or for how many seconds, a trial of this run is to go on."""
         return whole if self.whole else short
+
+    def whole_only(self) -> None:
+        """This trial takes long, and what it is about has shorter ones."""
+        if not self.whole:
+            pytest.skip("a trial of `make faults` only: it takes long")
 
     def record(
         self,
