@@ -38,17 +38,19 @@ def interleaved(stage: Stage, what: str, servers: Mapping[str, Turn], rounds: in
 
 @define(eq=False)
 class _Meter:
-    """The processor time of a server between two moments."""
+    """The processor time of a server between two moments, and its memory at the second."""
 
     pid: int
     _begun: float = 0.0
     seconds: float = 0.0
+    pss: int = 0
 
     def begin(self) -> None:
         self._begun = processtree.cpu_seconds(self.pid)
 
     def end(self) -> None:
         self.seconds = processtree.cpu_seconds(self.pid) - self._begun
+        self.pss = processtree.pss(self.pid)
 
 
 def window(server: Server, load: Load) -> Sample:
@@ -61,7 +63,7 @@ def window(server: Server, load: Load) -> Sample:
         "cpu_per_gib": meter.seconds * GIB / came.bytes,
         "cpu": meter.seconds / came.seconds,
         "client_busy": came.busy,
-        "pss": processtree.pss(server.pid),
+        "pss": meter.pss,
     }
 
 

@@ -6,6 +6,7 @@ it is taken over as it is."""
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 from benchmarks.figures import Figure
 from benchmarks.result import Result, Row
@@ -44,6 +45,7 @@ def overview(result: Result, folder: Path, *, at: str = "", judged_only: bool = 
         *_ABOUT.splitlines(),
         "",
         _counted(result),
+        *_busy(result),
         "",
         *_table(result.rows, judged_only),
     ]
@@ -82,6 +84,23 @@ def _counted(result: Result) -> str:
     failed = [row.title for row in result.rows if row.error]
     text = f"{met} of {len(judged)} targets are met."
     return text + (f" Not measured: {', '.join(failed)}." if failed else "")
+
+
+def _busy(result: Result) -> list[str]:
+    """Whether the load could have been what was slow."""
+    parts = [
+        sample["client_busy"]
+        for row in result.rows
+        for samples in row.samples.values()
+        for sample in samples
+        if "client_busy" in sample
+    ]
+    if not parts:
+        return []
+    return [
+        f"The clients' process was on a processor for {median(parts):.0%} of a turn's time in the median, and for",
+        f"{max(parts):.0%} at most.",
+    ]
 
 
 def _table(rows: tuple[Row, ...], judged_only: bool) -> Iterator[str]:

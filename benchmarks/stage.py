@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from tests.cloud.payload import GIB, MIB, Payload
 from tests.cloud.ports import free_port
 from tests.cloud.processes import Processes
 from tests.cloud.proxy import Proxy
+
+#: Seconds that the file system may take to free the blocks of a file that is gone.
+_FREEING = 0.3
 
 STATE = CHECKOUT / ".bench"
 
@@ -37,7 +41,7 @@ class Scale:
     slow_window: float = 1.2  # for what answers less often
     probing: float = 4.0
     entries: tuple[int, ...] = (10_000, 100_000)
-    trace_requests: int = 10_000
+    trace_requests: int = 20_000
     trace_seeds: int = 5
 
 
@@ -70,6 +74,19 @@ class Server:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+
+def sized(count: int) -> str:
+    """So many bytes, in words."""
+    for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (1024, "KiB")):
+        if count >= unit:
+            return f"{count / unit:g} {name}"
+    return f"{count} bytes"
+
+
+def clients_of(count: int) -> str:
+    """So many clients, in words."""
+    return "1 client" if count == 1 else f"{count} clients"
 
 
 @define(eq=False)
@@ -164,6 +181,14 @@ def warm(node: Proxy, image: Image, token: str | None = None) -> Server:
     fetch(node.port, image.path, authorized(token))
     node.until_complete(image)
     return server_of(node)
+
+
+def emptied(node: Proxy) -> None:
+    """Have the node hold nothing, and nothing of it left to do."""
+    node.purge()
+    bodies = node.cache_dir / "bodies"
+    node.until(lambda: not any(path.is_file() for path in bodies.rglob("*")), "an empty cache")
+    time.sleep(_FREEING)
 
 
 def server_of(proxy: Proxy) -> Server:

@@ -7,9 +7,10 @@ from benchmarks import measure, nginx
 from benchmarks.client import Load, fetch
 from benchmarks.figures import Figure, Samples, at_least
 from benchmarks.result import Row
-from benchmarks.stage import Stage, warm
-from tests.cloud.client import authorized
+from benchmarks.stage import Server, Stage, clients_of, sized, warm
+from tests.cloud.client import authorized, request
 from tests.cloud.cloud import Cloud
+from tests.cloud.images import Image
 from tests.cloud.install import install
 from tests.cloud.payload import MIB, Payload
 
@@ -17,6 +18,10 @@ KEY = "checked"
 NODE, NGINX = "txglancecache", "nginx, auth_request"
 _SIZES = (MIB, 64 * MIB)
 _CLIENTS = (1, 4)
+
+
+class NotChecked(Exception):
+    """A server does not ask."""
 
 
 def run(stage: Stage) -> Row:
@@ -32,6 +37,8 @@ def run(stage: Stage) -> Row:
             NGINX: nginx.start(stage, cloud.glance.url, ask_first_for=size).server,
         }
         fetch(servers[NGINX].port, image.path, authorized(token))
+        for server in servers.values():
+            _refuses_strangers(server, image)
         for clients in _CLIENTS:
             turns = {
                 name: partial(
@@ -47,8 +54,8 @@ def run(stage: Stage) -> Row:
                 )
                 for name, server in servers.items()
             }
-            samples = measure.interleaved(stage, f"{size // MIB} MiB, {clients} clients", turns)
-            what = f"hit with its check, {size // MIB} MiB, {clients} client{'s' * (clients > 1)}"
+            samples = measure.interleaved(stage, f"{sized(size)}, {clients_of(clients)}", turns)
+            what = f"hit with its check, {sized(size)}, {clients_of(clients)}"
             figures.append(
                 Figure(
                     f"{what}: throughput / {NGINX}",
@@ -57,5 +64,14 @@ def run(stage: Stage) -> Row:
                 )
             )
             for name, turn in samples.by_server.items():
-                everything.by_server[f"{name}; {size // MIB} MiB, {clients}"] = turn
+                everything.by_server[f"{name}; {sized(size)}, {clients}"] = turn
     return Row(KEY, "Hits with their check", figures, everything.by_server)
+
+
+def _refuses_strangers(server: Server, image: Image) -> None:
+    """A server that hands the image to whoever asks would not be doing the same work.
+
+    :raises NotChecked: it does.
+    """
+    if (status := request("GET", server.url + image.path, token="a stranger's").status) < 400:
+        raise NotChecked(f"a stranger was answered {status}")

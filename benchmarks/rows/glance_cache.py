@@ -6,11 +6,11 @@ from benchmarks import client, measure
 from benchmarks.client import Load, fetch
 from benchmarks.figures import Figure, Samples, at_least, at_most
 from benchmarks.result import Row
-from benchmarks.stage import Server, Stage, warm
+from benchmarks.stage import Server, Stage, clients_of, sized, warm
 from tests.cloud.glance import start_caching
 from tests.cloud.images import Image, Images
 from tests.cloud.install import install
-from tests.cloud.payload import GIB, Payload
+from tests.cloud.payload import Payload
 
 KEY = "glance-cache"
 WORKERS = 2
@@ -41,8 +41,8 @@ def run(stage: Stage) -> Row:
             )
             for name, server in servers.items()
         }
-        samples = measure.interleaved(stage, f"{clients} clients", turns)
-        figures += _figures(f"hit, {size / GIB:g} GiB, {clients} client{'s' * (clients > 1)}", samples)
+        samples = measure.interleaved(stage, clients_of(clients), turns)
+        figures += _figures(f"hit, {sized(size)}, {clients_of(clients)}", samples)
         for name, turn in samples.by_server.items():
             everything.by_server[f"{name}; {clients}"] = turn
     return Row(KEY, "Hits beside Glance's own cache", figures, everything.by_server)

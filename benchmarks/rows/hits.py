@@ -6,7 +6,7 @@ from benchmarks import measure, nginx
 from benchmarks.client import Load, fetch
 from benchmarks.figures import Figure, Samples, Target, at_least, at_most
 from benchmarks.result import Row
-from benchmarks.stage import Server, Stage, warm
+from benchmarks.stage import Server, Stage, clients_of, sized, warm
 from tests.cloud.ports import free_port
 
 KEY = "hits"
@@ -39,11 +39,11 @@ def run(stage: Stage) -> Row:
     for clients in stage.scale.clients:
         load = partial(Load, path=image.path, clients=clients, seconds=stage.scale.window)
         turns = {name: partial(measure.window, server, load(server.port)) for name, server in servers.items()}
-        samples = measure.interleaved(stage, f"{clients} clients", turns)
-        figures += _figures(f"hit, 1 GiB, {clients} client{'s' * (clients > 1)}", samples)
+        samples = measure.interleaved(stage, clients_of(clients), turns)
+        figures += _figures(f"hit, {sized(size)}, {clients_of(clients)}", samples)
         for name, turn in samples.by_server.items():
             everything.by_server[f"{name}; {clients}"] = turn
-    return Row(KEY, "Hits of a 1 GiB image", figures, everything.by_server)
+    return Row(KEY, f"Hits of a {sized(size)} image", figures, everything.by_server)
 
 
 def _figures(what: str, samples: Samples) -> list[Figure]:

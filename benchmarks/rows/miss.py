@@ -9,7 +9,7 @@ from benchmarks.client import Load
 from benchmarks.figures import Figure, Sample, at_least, at_most
 from benchmarks.nginx import Nginx
 from benchmarks.result import Row
-from benchmarks.stage import Stage, StaticOrigin, server_of
+from benchmarks.stage import Stage, StaticOrigin, emptied, server_of, sized
 from tests.cloud.proxy import Proxy
 
 KEY = "miss"
@@ -36,7 +36,7 @@ def run(stage: Stage) -> Row:
     for warmed_up in turns.values():
         warmed_up()
     samples = measure.interleaved(stage, "misses", turns)
-    what = "miss, 1 GiB, digest check off"
+    what = f"miss, {sized(size)}, digest check off"
     figures = [
         Figure(
             f"{what}: throughput / {BEST}",
@@ -48,14 +48,14 @@ def run(stage: Stage) -> Row:
         ),
         Figure(f"{what}: throughput / {DEFAULT}", samples.ratios("bytes_per_second", NODE, DEFAULT)),
     ]
-    return Row(KEY, "Misses of a 1 GiB image", figures, samples.by_server)
+    return Row(KEY, f"Misses of a {sized(size)} image", figures, samples.by_server)
 
 
 def _node(node: Proxy, origin: StaticOrigin, size: int, numbers: "itertools.count[int]") -> Sample:
     image = origin.image(size, next(numbers))
     sample = measure.transfer(server_of(node), Load(node.port, image.path, requests=1))
     # before its pages are written out, so that the next turn has the disk for itself
-    node.purge()
+    emptied(node)
     return sample
 
 

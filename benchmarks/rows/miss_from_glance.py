@@ -9,7 +9,7 @@ from benchmarks import measure
 from benchmarks.client import Load
 from benchmarks.figures import Figure, Sample, at_least
 from benchmarks.result import Row
-from benchmarks.stage import Server, Stage, server_of
+from benchmarks.stage import Server, Stage, emptied, server_of
 from tests.cloud.client import authorized
 from tests.cloud.cloud import Cloud
 from tests.cloud.glance import FILE_STORE, SWIFT_STORE
@@ -70,7 +70,7 @@ def run(stage: Stage) -> Row:
 def _miss(node: Proxy, image: Image, token: str) -> Sample:
     sample = _transfer(server_of(node), image, token)
     node.until_complete(image)
-    node.purge(image)
+    emptied(node)
     return sample
 
 

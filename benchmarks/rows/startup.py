@@ -9,6 +9,7 @@ from benchmarks import measure
 from benchmarks.figures import Figure, Sample, below
 from benchmarks.result import Row
 from benchmarks.stage import Stage
+from tests.cloud.processes import ServiceFailed, answers
 from tests.cloud.proxy import Proxy
 from txglancecache.extents import Extents
 from txglancecache.store.directory import Directory
@@ -17,6 +18,7 @@ from txglancecache.store.schema import ENTRIES, Record, connect
 KEY = "startup"
 _LIMITS = {10_000: 1.0, 100_000: 3.0}
 _BODY = 64 << 10
+_LOOK = 0.005  # seconds
 EMPTY = "no images"
 
 
@@ -55,7 +57,11 @@ def _start(node: Proxy) -> Sample:
     """From the start of the process to the first answer, in seconds."""
     node.stop()
     began = time.monotonic()
-    node.start()
+    service = node.launch()
+    while not answers(f"{node.url}/versions"):
+        if service.popen.poll() is not None:
+            raise ServiceFailed(f"it ended with {service.popen.returncode}: {service.tail()}")
+        time.sleep(_LOOK)
     return {"seconds": time.monotonic() - began}
 
 

@@ -9,7 +9,7 @@ from benchmarks.client import Load, LoadFailed
 from benchmarks.figures import Figure, Sample, at_most
 from benchmarks.result import Row
 from benchmarks.rows.glance_cache import WORKERS
-from benchmarks.stage import Server, Stage, StaticOrigin, server_of
+from benchmarks.stage import Server, Stage, StaticOrigin, emptied, server_of, sized
 from tests.cloud.glance import start_caching
 from tests.cloud.images import Image, Images
 from tests.cloud.install import install
@@ -34,7 +34,7 @@ def run(stage: Stage) -> Row:
     def of_node() -> Sample:
         image = origin.image(size, next(numbers))
         sample = _storm(stage, server_of(node), origin, image)
-        node.purge()
+        emptied(node)
         return sample
 
     def of_nginx() -> Sample:
@@ -48,7 +48,7 @@ def run(stage: Stage) -> Row:
         NGINX: of_nginx,
         DIRECT: partial(_alone, origin, size),
     }
-    what = f"{scale.storm_clients} cold clients of one {size >> 20} MiB image"
+    what = f"{scale.storm_clients} cold clients of one {sized(size)} image"
     samples = measure.interleaved(stage, what, turns)
     samples.add(GLANCE, _glance(stage, origin, next(numbers)))
     late = f"{what}: time of the last / one direct download"
