@@ -91,7 +91,7 @@ def test_soak(campaign: Campaign, start_proxy: ProxyFactory, cloud: Cloud, relay
 
     # what clients got is what the node says it sent; to those who left it may have sent more
     status, got = proxy.status(), traffic.received
-    assert got.cached <= status["counters"]["bytes_served"] <= got.cached + got.promised
+    assert got.cached <= status["counters"]["bytes_from_disk"] <= got.cached + got.promised
     assert status["counters"]["evictions"] > 0
     assert status["sizes"]["bytes_on_disk"] <= status["sizes"]["max_size"] == total // 3
 
@@ -125,7 +125,9 @@ def test_accounts(campaign: Campaign, start_proxy: ProxyFactory, cloud: Cloud, r
     assert not traffic.wrong, traffic.wrong[:10]
     until_quiet(proxy)
     counters, got = proxy.status()["counters"], traffic.received
-    assert counters["bytes_served"] == got.cached
+    assert counters["bytes_served"] == counters["bytes_from_disk"] + counters["bytes_passed_through"]
+    assert counters["bytes_from_disk"] == got.cached
+    assert counters["bytes_passed_through"] == got.passed
     moved = sum(relay.moved(image.path) for image in images)
     assert counters["bytes_from_origin"] == moved - got.passed
     campaign.record(

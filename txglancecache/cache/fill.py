@@ -294,6 +294,7 @@ class Fill:
 
     def _grew(self, start: int, stop: int) -> None:
         self._failures = self._misfits = 0
+        self._counters.bytes_filled += stop - start
         self._entry.grow(start, stop)
         self._grown.fire()
         self._observer.fill_grew(self._entry)

@@ -124,7 +124,14 @@ class Freed:
 
 @define(eq=False)
 class Counters:
-    """How often what happened since the process started; bytes where the name says so."""
+    """How often what happened since the process started; bytes where the name says so.
+
+    ``bytes_served``, of images to clients, are ``bytes_from_disk`` (sent out of files, however long these had
+    been there) and ``bytes_passed_through`` (from the origin to one client, and kept nowhere).
+
+    ``bytes_from_origin`` came for files. ``bytes_filled`` of these are in files; the rest had been there
+    before and was read past, or is on its way into a file, or was lost with its disk.
+    """
 
     hits: int = 0
     misses: int = 0
@@ -132,10 +139,19 @@ class Counters:
     bypassed: int = 0
     denied: int = 0
     bytes_served: int = 0
+    bytes_from_disk: int = 0
+    bytes_passed_through: int = 0
     bytes_from_origin: int = 0
+    bytes_filled: int = 0
     transfers: int = 0
     transfers_failed: int = 0
     evictions: int = 0
     purges: int = 0
     verified: int = 0
     verification_failures: int = 0
+
+    def served(self, from_disk: int = 0, passed_through: int = 0) -> None:
+        """Bytes of an image were sent to a client."""
+        self.bytes_served += from_disk + passed_through
+        self.bytes_from_disk += from_disk
+        self.bytes_passed_through += passed_through

@@ -76,7 +76,8 @@ class Images:
             if isinstance(settled, JustChanged):
                 continue
             if isinstance(settled, NotShown):
-                await self._pass_through.relay(request, cache_status=self._denied())
+                status = await self._pass_through.relay(request, cache_status=self._denied())
+                self._count_passed_through(request, status)
                 return
             if isinstance(settled, NotCacheable):
                 reason = settled.reason
@@ -106,7 +107,15 @@ class Images:
             response = await self._client.request(
                 request.method, asked.target, without(asked.headers, b"range", b"if-range")
             )
-        await self._pass_through.answer(request, response, cache_status=how)
+        try:
+            await self._pass_through.answer(request, response, cache_status=how)
+        finally:
+            self._count_passed_through(request, response.head.status)
+
+    def _count_passed_through(self, request: DataRequest, status: int) -> None:
+        """The whole answer was the origin's; it may have been an image."""
+        if status in (200, 206):
+            self._cache.counters.served(passed_through=request.sentLength)
 
     def _refuse(self, request: DataRequest, denied: Denied) -> None:
         """Pass the origin's denial on as it is."""
@@ -197,8 +206,8 @@ class Images:
         self, how: _How, readers: Sequence[Reader], had: Extents, sending: Sending, seconds: float
     ) -> None:
         """Count what was sent, and tell the observer, when ``had`` was in the cache before it."""
+        self._cache.counters.served(sending.from_files, sending.passed_through)
         sent = sending.from_files + sending.passed_through
-        self._cache.counters.bytes_served += sent
         covered = [had.intersection(Extents.of((reader.start, reader.position))) for reader in readers]
         before = sum(extents.total for extents in covered)
         self._observer.ended(how.name.lower(), seconds, before, sent - before, whole=sending.whole)

@@ -43,6 +43,7 @@ class DataRequest(_Request):  # type: ignore[misc]  # see above
     clientproto: bytes
     requestHeaders: Headers
     responseHeaders: Headers
+    sentLength: int
     prepath: list[bytes]
     postpath: list[bytes]
 

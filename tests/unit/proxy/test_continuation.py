@@ -203,6 +203,25 @@ async def test_a_slow_client_slows_the_origin(rig: Rig, disk: Disk) -> None:
 
 
 @pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("ranged", [True, False], ids=["ranges", "no ranges"])
+async def test_the_counters_add_up(rig: Rig, disk: Disk, ranged: bool) -> None:
+    """Whatever way the bytes of an image take, they are counted once."""
+    rig.store("one", BODY, ranged=ranged)
+    rig.store("odd", BODY, status="deactivated")
+    await rig.get("one")
+    disk.sound = 1_000_000
+    await rig.get("one")
+    await rig.get("odd")
+    await rig.get("odd", "HEAD")
+    await rig.get("odd", token="mallory")
+    counters = rig.cache.counters
+    await eventually(lambda: counters.bytes_served == 3 * SIZE)
+    assert counters.bytes_from_disk == SIZE + 1_000_000
+    assert counters.bytes_passed_through == 2 * SIZE - 1_000_000
+    assert counters.bytes_from_origin == counters.bytes_filled == SIZE
+
+
+@pytest_twisted.ensureDeferred
 async def test_many_readers_of_one_failing_body(rig: Rig, disk: Disk) -> None:
     """Each goes on by itself."""
     await rig.get("one")

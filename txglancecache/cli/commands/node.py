@@ -44,7 +44,8 @@ def _status(context: Context) -> Exit:
 def _summary(context: Context, node: Node, readiness: Readiness) -> list[tuple[str, str]]:
     screen, sizes, counters = context.screen, node.sizes, node.counters
     used, most = sizes["bytes_on_disk"] + sizes.get("reserved", 0), sizes["max_size"]
-    served, fetched = counters.get("bytes_served", 0), counters.get("bytes_from_origin", 0)
+    served = counters.get("bytes_served", 0)
+    fetched = counters.get("bytes_from_origin", 0) + counters.get("bytes_passed_through", 0)
     return [
         ("node", f"{node.name}, txglancecache {node.version}, up {duration(node.uptime)}"),
         ("origin", node.origin),

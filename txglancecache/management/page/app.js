@@ -155,7 +155,7 @@ function drawNode(node, ready) {
 
   const asked = counters.hits + counters.misses + counters.collapsed + counters.bypassed;
   samples.push({ time: performance.now(), hits: counters.hits, asked, served: counters.bytes_served,
-    origin: counters.bytes_from_origin });
+    origin: counters.bytes_from_origin + counters.bytes_passed_through });
   samples = samples.slice(-HISTORY - 1);
   $("ratio-figure").textContent = percent(counters.hits, asked);
   $("ratio-legend").textContent = `${counters.hits} hits, ${counters.misses} misses, ${counters.collapsed} joined, `
