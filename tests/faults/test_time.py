@@ -31,6 +31,7 @@ AREA = "Time"
 LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 needs_faketime = pytest.mark.skipif(LIBRARY is None, reason="needs libfaketime (Debian's faketime)")
 SMALL, BODY = Payload(MIB, seed=60), Payload(16 * MIB, seed=61)
+BIG = Payload(40 * MIB, seed=62)  # more than the cache may hold, where that matters
 YEAR = 366 * 86400
 OCTETS = {"Content-Type": "application/octet-stream"}
 
@@ -169,9 +170,12 @@ def test_standing_still(campaign: Campaign, start_proxy: ProxyFactory, cloud: Cl
     """SIGSTOP for longer than every time-out, in the middle of everything, then SIGCONT: those who waited get
     what they waited for, and nobody uses a permission that ended meanwhile."""
     times, pause = campaign.scale(1, 8), 4.0
-    proxy = start_proxy(authorization_ttl=1, origin_timeout=2, origin_connect_timeout=2)
+    proxy = start_proxy(
+        authorization_ttl=1, origin_timeout=2, origin_connect_timeout=2, max_size=BIG.size - 1, min_free=0
+    )
     token = cloud.token("alice")
     warm = stored(cloud, proxy, BODY)
+    passed = cloud.images.create(BIG)
     seen: Counter[str] = Counter()
     for _ in range(times):
         cold = cloud.images.create(BODY)
@@ -180,14 +184,15 @@ def test_standing_still(campaign: Campaign, start_proxy: ProxyFactory, cloud: Cl
         before = proxy.status()["counters"]["transfers_failed"]
         with ThreadPoolExecutor() as pool:
             begun = threading.Semaphore(0)
-            relay.pace(4 * MIB)
+            relay.pace(8 * MIB)
             running = [
                 pool.submit(proxy.download, warm, token, rate=BODY.size / 3, on_first_byte=begun.release),
                 pool.submit(proxy.download, cold, token, on_first_byte=begun.release),
                 pool.submit(proxy.download, cold, token, on_first_byte=begun.release),
             ]
+            through = pool.submit(proxy.download, passed, token, on_first_byte=begun.release)
             upload = pool.submit(_slow_upload, proxy, uploaded, token, begun)
-            for _ in range(4):
+            for _ in range(5):
                 assert begun.acquire(timeout=30)
             assert proxy.get(warm, mine, {"Range": "bytes=0-0"}).status == 206
             os.kill(proxy.service.pid, signal.SIGSTOP)
@@ -206,11 +211,14 @@ def test_standing_still(campaign: Campaign, start_proxy: ProxyFactory, cloud: Cl
             seen["asked meanwhile: served"] += 1
             seen["asked meanwhile, token revoked: 401"] += 1
             seen.update(outcome(each.result(), BODY) for each in running)
+            assert "bypass" in through.result().cache_status
+            seen[f"passed through, {outcome(through.result(), BIG)}"] += 1
             seen[f"upload answered with {upload.result()}"] += 1
         relay.calm()
         assert cloud.images.show(uploaded)["os_hash_value"] == BODY.sha512
         seen["transfers that had to be resumed"] += proxy.status()["counters"]["transfers_failed"] - before
     assert seen["cut off"] == 0
+    assert seen["passed through, whole and right"] == times
     assert seen["upload answered with 204"] == times
     assert seen["transfers that had to be resumed"] <= times
     campaign.record(AREA, f"Stopped for {pause:.0f} s, with time-outs of 2 s", times=times, clients=seen)
