@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from txglancecache.cache.cache import Cache
+from txglancecache.cache.entry import DigestCheck
 from txglancecache.cache.reader import Reader
 from txglancecache.cache.source import Source
 from txglancecache.cache.verify import BodyDigest
@@ -106,15 +107,16 @@ class Sending:
             position=reader.position,
             error=str(error),
         )
-        known = entry.verified
+        known = not entry.in_doubt
+        whole = reader.whole and entry.check is not DigestCheck.OFF
         digest = BodyDigest(entry.image, self._cache.threads.hash)
         with self._continuation as continuation:
-            if isinstance(error, BodyAltered) and (known or not reader.whole):
+            if isinstance(error, BodyAltered) and (known or not whole):
                 await self._compare(digest, fd)
-            elif reader.whole and not (known and reader.position > _WORTH_HASHING):
+            elif whole and not (known and reader.position > _WORTH_HASHING):
                 await _read(digest, fd, reader.position)
             self._let_go()
-            if reader.left and reader.whole:
+            if reader.left and whole:
                 await continuation.rest(reader.position, digest, known=known)
             elif reader.left:
                 await continuation.part(reader.position, reader.stop)

@@ -20,10 +20,14 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Lock
 
 from attrs import define, field, frozen
+from twisted.logger import Logger
 
 from txglancecache.errors import DirectoryLocked, StoreError, StoreUnusable
+
+_log = Logger()
 
 #: The extended attribute that says what a body file holds, so that a lost index can be rebuilt.
 _LABEL = "user.txglancecache"
@@ -58,6 +62,7 @@ class Directory:
 
     path: Path
     _lock: int = field(alias="_lock")
+    _making: Lock = field(factory=Lock, init=False)
 
     @classmethod
     def open(cls, path: Path) -> Directory:
@@ -71,10 +76,7 @@ class Directory:
         """
         path = Path(os.path.abspath(path))
         try:
-            # Whatever the umask: who can write to a directory can put another in place of what is in it.
-            for parent in reversed(path.parents):
-                parent.mkdir(mode=0o755, exist_ok=True)
-            path.mkdir(mode=0o700, exist_ok=True)
+            _make(path)
             _refuse_strangers(path)
             path.chmod(0o700)
             _refuse_strangers_in(path)
@@ -82,8 +84,7 @@ class Directory:
             raise StoreUnusable(str(path), error.strerror or str(error)) from error
         directory = cls(path, _lock(path, os.O_RDWR | os.O_CREAT))
         try:
-            for folder in (directory.bodies_path, directory.quarantine_path):
-                folder.mkdir(mode=0o700, exist_ok=True)
+            directory._make_folders()
         except OSError as error:
             directory.close()
             raise StoreUnusable(str(path), error.strerror or str(error)) from error
@@ -125,9 +126,13 @@ class Directory:
 
         The file and its name are on disk when this returns, so that an index row may speak of it.
         ``label`` goes into an extended attribute, where the file system has them.
+
+        :raises StoreError: the directory has been removed, and cannot be made anew.
+        :raises OSError: the file cannot be created.
         """
         path = self.body_path(name)
         if not path.parent.exists():
+            self._make_anew()
             path.parent.mkdir(mode=0o700, exist_ok=True)
             sync_directory(self.bodies_path)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -228,10 +233,50 @@ class Directory:
         :raises StoreError: it cannot be asked.
         """
         try:
+            if not self.path.exists():
+                self._make_anew()
             status = os.statvfs(self.path)
         except OSError as error:
             raise StoreUnusable(str(self.path), error.strerror or str(error)) from error
         return status.f_bavail * status.f_frsize
+
+    def _make_anew(self) -> None:
+        """Make what somebody has removed of the directory while it was in use, and take its new lock.
+
+        :raises StoreUnusable: another file system is in its place.
+        :raises DirectoryLocked: another process has made it anew.
+        :raises OSError: it cannot be made.
+        """
+        with self._making:
+            if not self._is_ours():
+                there = next(parent for parent in (self.path, *self.path.parents) if parent.exists())
+                if there.stat().st_dev != os.fstat(self._lock).st_dev:
+                    raise StoreUnusable(str(self.path), "its file system has gone")
+                _make(self.path)
+                lock = _lock(self.path, os.O_RDWR | os.O_CREAT)
+                os.close(self._lock)
+                self._lock = lock
+                _log.error("Made the cache directory {path} anew: it had been removed", path=str(self.path))
+            self._make_folders()
+
+    def _is_ours(self) -> bool:
+        """Whether the lock that is there is the one that is held."""
+        try:
+            return os.path.samestat(os.stat(self.path / "lock"), os.fstat(self._lock))
+        except FileNotFoundError:
+            return False
+
+    def _make_folders(self) -> None:
+        for folder in (self.bodies_path, self.quarantine_path):
+            folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def _make(path: Path) -> None:
+    """Create a directory, unless it is there."""
+    # Whatever the umask: who can write to a directory can put another in place of what is in it.
+    for parent in reversed(path.parents):
+        parent.mkdir(mode=0o755, exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)
 
 
 def _open_file(path: Path) -> int:

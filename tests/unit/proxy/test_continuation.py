@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import http.client
 import os
 import random
-from collections.abc import AsyncIterator
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable
 from email import message_from_bytes
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from attrs import define, field
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from tests.unit.proxy.site import Got, Rig
@@ -247,3 +251,81 @@ async def test_any_interval_any_place(rig: Rig, disk: Disk) -> None:
         disk.sound = draw.randint(0, SIZE)
         got = await rig.get("one", range=f"bytes={start}-{stop - 1}")
         assert (got.status, got.body == BODY[start:stop]) == (206, True), (start, stop, disk, image.ranged)
+
+
+def truncated(path: Path) -> None:
+    os.truncate(path, 12 << 20)
+
+
+def written_ahead(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(-100, os.SEEK_END)
+        file.write(b"altered")
+
+
+def removed(path: Path) -> None:
+    path.unlink()
+
+
+def replaced(path: Path) -> None:
+    other = path.with_name("other")
+    other.write_bytes(b"x" * path.stat().st_size)
+    other.replace(path)
+
+
+def overwritten(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.write(b"x" * path.stat().st_size)
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("ranged", [True, False], ids=["ranges", "no ranges"])
+@pytest.mark.parametrize("wanted", [None, "bytes=1000-"], ids=["whole", "part"])
+@pytest.mark.parametrize(
+    "change", [truncated, written_ahead, removed, replaced, overwritten], ids=lambda change: change.__name__
+)
+async def test_a_file_that_is_changed_while_it_is_served(
+    rig: Rig, change: Callable[[Path], None], wanted: str | None, ranged: bool
+) -> None:
+    """The client gets the right body; or, if what is on its way to it may have changed too, not all of it."""
+    body = os.urandom(1 << 20) * 24
+    rig.store("big", body, ranged=ranged)
+    await rig.get("big")
+    (path,) = rig.path.glob("bodies/*/*")
+    begun: Deferred[None] = Deferred()
+
+    def ask() -> bytes:
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 128 << 10)
+            connection.settimeout(20)
+            connection.connect(("127.0.0.1", rig._ports[1].getHost().port))
+            fields = "X-Auth-Token: alice\r\nConnection: close\r\n" + (
+                f"Range: {wanted}\r\n" if wanted else ""
+            )
+            connection.sendall(f"GET /v2/images/big/file HTTP/1.1\r\nHost: x\r\n{fields}\r\n".encode())
+            file = connection.makefile("rb")
+            while file.readline() != b"\r\n":
+                pass
+            got = file.read(4 << 20)
+            reactor.callFromThread(begun.callback, None)
+            while not go_on.wait(20):
+                pass
+            with contextlib.suppress(ConnectionError):
+                while data := file.read1(1 << 18):
+                    got += data
+            return got
+
+    go_on = threading.Event()
+    download = rig._clients(ask)
+    await begun
+    await pause(0.1)
+    change(path)
+    go_on.set()
+    got = await download
+    right = body[1000:] if wanted else body
+    if change is overwritten:
+        assert len(got) < len(right)
+    else:
+        assert got == right
+    again = await rig.get("big")
+    assert (again.body == body, again.headers["cache-status"]) == (True, "node; fwd=miss; stored")

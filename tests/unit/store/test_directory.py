@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from txglancecache.errors import StoreError, StoreUnusable
+from txglancecache.errors import DirectoryLocked, StoreError, StoreUnusable
 from txglancecache.store.directory import Directory
 
 
@@ -92,4 +93,36 @@ def test_a_body_that_is_a_link(tmp_path: Path) -> None:
     with pytest.raises(StoreError):
         directory.open_body("ab.1", 10)
     assert list(directory.bodies()) == []
+    directory.close()
+
+
+def test_a_directory_that_was_removed_is_made_anew(tmp_path: Path) -> None:
+    """With a lock, so that it is still nobody else's; the files that are open go on."""
+    path = tmp_path / "cache"
+    directory = Directory.open(path)
+    shutil.rmtree(path)
+    assert directory.free() > 0
+    with pytest.raises(DirectoryLocked):
+        Directory.open(path)
+    shutil.rmtree(path)
+    os.close(directory.create_body("ab.1", 10, b"{}"))
+    assert [body.name for body in directory.bodies()] == ["ab.1"]
+    with pytest.raises(DirectoryLocked):
+        Directory.open(path)
+    shutil.rmtree(directory.bodies_path)
+    os.close(directory.create_body("ab.2", 10, b"{}"))
+    directory.close()
+    Directory.open(path).close()
+
+
+def test_a_directory_that_somebody_else_made_anew_is_theirs(tmp_path: Path) -> None:
+    """Two processes never use one directory."""
+    path = tmp_path / "cache"
+    directory = Directory.open(path)
+    shutil.rmtree(path)
+    other = Directory.open(path)
+    with pytest.raises(DirectoryLocked):
+        directory.create_body("ab.1", 10, b"{}")
+    assert list(other.bodies()) == []
+    other.close()
     directory.close()
