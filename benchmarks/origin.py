@@ -140,14 +140,14 @@ class Origin:
         if method == b"HEAD":
             return
         file = os.open(body.path, os.O_RDONLY)
-        begun = start
         try:
             while start < stop:
-                start += os.sendfile(client.fileno(), file, start, self._pace.admit(stop - start))
+                count = os.sendfile(client.fileno(), file, start, self._pace.admit(stop - start))
+                start += count
+                with self._lock:
+                    self._sent[path] += count
         finally:
             os.close(file)
-            with self._lock:
-                self._sent[path] += start - begun
 
 
 def _metadata(image_id: str, body: Stored) -> dict[str, object]:

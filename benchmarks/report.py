@@ -98,8 +98,8 @@ def _busy(result: Result) -> list[str]:
     if not parts:
         return []
     return [
-        f"The clients' process was on a processor for {median(parts):.0%} of a turn's time in the median, and for",
-        f"{max(parts):.0%} at most.",
+        f"The clients' process was on a processor for {median(parts):.0%} of a turn's time in the median,",
+        f"and for {max(parts):.0%} at most.",
     ]
 
 

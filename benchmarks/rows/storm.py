@@ -53,7 +53,8 @@ def run(stage: Stage) -> Row:
     samples.add(GLANCE, _glance(stage, origin, next(numbers)))
     late = f"{what}: time of the last / one direct download"
     transfers = f"{what}: bytes from the origin, in images"
-    gave_up = samples.by_server[GLANCE][0]["given_up"]
+    given_up = f"given up after {scale.storm_patience:.0f} s"
+    note = given_up if samples.by_server[GLANCE][0]["given_up"] else ""
     figures = [
         Figure(transfers, samples.values(NODE, "images"), "images", at_most(1.0)),
         Figure(late, samples.ratios("seconds", NODE, DIRECT), target=at_most(1.1)),
@@ -63,7 +64,12 @@ def run(stage: Stage) -> Row:
             f"{transfers}; {GLANCE}",
             samples.values(GLANCE, "images"),
             "images",
-            note=f"given up after {scale.storm_patience:.0f} s" if gave_up else "",
+            note=note,
+        ),
+        Figure(
+            f"{late}; {GLANCE}",
+            [samples.median(GLANCE, "seconds") / samples.median(DIRECT, "seconds")],
+            note=note and f"or longer: {note}",
         ),
     ]
     return Row(KEY, "A boot storm", figures, samples.by_server)
