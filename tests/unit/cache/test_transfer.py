@@ -444,3 +444,42 @@ def test_a_turn_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.close(fd)
     ours.close()
     theirs.close()
+
+
+def test_room_is_asked_for_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In large pieces, only for what nobody else may write by then, and not where something is already.
+
+    A file system that has none is heard of when it is written to.
+    """
+    asked: list[tuple[int, int]] = []
+
+    def allocate(fd: int, start: int, count: int) -> None:
+        asked.append((start, start + count))
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "posix_fallocate", allocate)
+    monkeypatch.setattr(mover, "_LINGERING", 0.0)
+    body = os.urandom(12 << 20)
+    present = Extents.of((3 << 20, (3 << 20) + 5))
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    fd = os.open(tmp_path / "body", os.O_RDWR | os.O_CREAT)
+    span = Span(0, len(body))
+    span.ask()
+    sink = mover.Sink(span, fd, 0, present)
+    nobody: Any = None
+    moving = mover.Mover(Detached(ours, body[:10], nobody), sink, lambda *args: None, Patience(1))
+    for start in range(10, len(body), 100_000):
+        theirs.sendall(body[start : start + 100_000])
+        moving.turn()
+        assert span.shorten(0) >= max(stop for _, stop in asked)
+        span.lengthen(len(body))
+    assert sink.complete
+    assert 3 <= len(asked) <= 5
+    assert all(not present.intersection(Extents.of(piece)) for piece in asked)
+    assert os.pread(fd, 3 << 20, 0) == body[: 3 << 20]
+    assert os.pread(fd, len(body), (3 << 20) + 5) == body[(3 << 20) + 5 :]
+    moving.close()
+    os.close(fd)
+    ours.close()
+    theirs.close()
