@@ -395,7 +395,7 @@ def compose(settings: Settings, reactor: Any, owner: Callable[[], AbstractContex
     streams = Streams(core.cache.events, reactor)
     page = Page()
     forward = Forward(client, pseudonym=_pseudonym(), trusted=is_trusted(settings.trusted_proxies))
-    compatible = compatible_resource(core.steward, core.jobs, core.glance, forward)
+    compatible = compatible_resource(core.steward, core.jobs, core.glance, forward, core.cache.batches)
     data_app = _downloads(core)
     if settings.cache_api_on_data_site:
         data_app = Parts([Part(is_for_cache, Normalized(admission.gate(compatible)))], data_app)

@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from txglancecache.batches import Batches
 from txglancecache.cache.body import Body
 from txglancecache.cache.entry import DigestCheck, Entry
 from txglancecache.cache.events import EventLog
@@ -95,6 +96,7 @@ class Cache:
     _wall: Callable[[], float] = time.time
     counters: Counters = field(factory=Counters, init=False)
     roster: Roster = field(init=False)
+    batches: Batches = field(init=False)
     events: EventLog = field(init=False)
     _room: Room = field(init=False)
     shelf: Shelf = field(init=False)
@@ -115,6 +117,7 @@ class Cache:
             self._evicted,
         )
         self._room = self.roster.room
+        self.batches = Batches(self._reactor)
         self.shelf = Shelf(self._reactor)
         self.events = EventLog(self._wall)
         self.quarantine = Quarantine(
@@ -166,7 +169,7 @@ class Cache:
 
     def start(self) -> None:
         """Begin the work that goes on by itself: keeping the limits, and seeing to orphans."""
-        self._trimming.start(_TRIM_INTERVAL, now=True)
+        self._trimming.start(_TRIM_INTERVAL, now=False)
         self._recovering = Deferred.fromCoroutine(self._see_to_orphans())
         self._recovering.addErrback(lambda failure: _log.failure("Cannot see to orphaned bodies", failure))
 
@@ -302,6 +305,9 @@ class Cache:
 
     # -- what fills tell (FillObserver) ----------------------------------------------------------
 
+    def fill_busy(self, entry: Entry) -> None:
+        self.roster.fills.add(entry)
+
     def fill_started(self, entry: Entry) -> None:
         self.events.note("fill-started", entry.image.image_id, format_size(entry.image.size))
 
@@ -316,6 +322,7 @@ class Cache:
         self.fill_grew(entry)
 
     def fill_idle(self, entry: Entry) -> None:
+        self.roster.fills.discard(entry)
         there = f"{format_size(entry.extents.total)} of {format_size(entry.image.size)}"
         self.events.note("fill-finished", entry.image.image_id, there)
         slot = self.roster.slot_of(entry)
@@ -323,6 +330,7 @@ class Cache:
             self.roster.resize(entry)
             if entry.durable != entry.extents or entry.verified:
                 slot.recorder.note_growth()
+        self._drop_if_empty(entry)
 
     def fill_mismatch(self, entry: Entry, error: DigestMismatch) -> None:
         self.counters.verification_failures += 1
@@ -339,6 +347,9 @@ class Cache:
 
     def _reader_left(self, entry: Entry, fill: Fill) -> None:
         fill.update()
+        self._drop_if_empty(entry)
+
+    def _drop_if_empty(self, entry: Entry) -> None:
         if not entry.extents and entry.idle and not entry.dropped:
             # Nothing came of it: an entry without a byte is of use to nobody.
             self.drop(entry, "nothing came")
@@ -348,6 +359,8 @@ class Cache:
 
     async def _see_to_orphans(self) -> None:
         await self._orphans.see_to(self._adopt)
+        # Not before: a file that is going to be removed is no reason to evict an image.
+        await self._trim()
         if not self._orphans.names:
             await self._index.rebuilt()
 

@@ -153,6 +153,8 @@ class Fill:
             return
         self._verify_if_due()
         entry.filling = self.active
+        if entry.filling and not was_filling:
+            self._observer.fill_busy(entry)
         if self._transfers and not self._told:
             self._told = True
             self._observer.fill_started(entry)

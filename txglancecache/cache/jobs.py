@@ -6,7 +6,7 @@ credentials a job is done is kept in memory only. What the work is, others know.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from heapq import heappop, heappush
 from itertools import islice
@@ -17,6 +17,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from txglancecache.batches import Batches
 from txglancecache.cache.events import EventLog
 from txglancecache.cache.meter import Meter
 from txglancecache.cache.status import JobKind, JobState, JobStatus
@@ -24,6 +25,7 @@ from txglancecache.errors import EntryDropped, FillFailed, GlanceCacheError, Ori
 from txglancecache.headers import RawHeaders
 from txglancecache.store.index import Index
 from txglancecache.store.schema import JobRecord
+from txglancecache.waiting import Outcome
 
 _log = Logger()
 
@@ -99,6 +101,7 @@ class Jobs:
     _wall: Callable[[], float]
     _jobs: dict[int, _Job] = field(factory=dict, init=False)
     _active: dict[tuple[str, str], _Job] = field(factory=dict, init=False)
+    _counts: Counter[tuple[str, str]] = field(factory=Counter, init=False)
     _over: deque[int] = field(factory=deque, init=False)
     _ready: list[tuple[int, int]] = field(factory=list, init=False)
     _later: list[tuple[float, int]] = field(factory=list, init=False)
@@ -181,7 +184,11 @@ class Jobs:
 
     def count(self, *, state: JobState | None = None, kind: JobKind | None = None) -> int:
         """How many jobs there are."""
-        return sum(1 for _ in self._chosen(state, kind))
+        return sum(
+            count
+            for (has_state, has_kind), count in self._counts.items()
+            if state in (None, has_state) and kind in (None, has_kind)
+        )
 
     def _chosen(self, state: JobState | None, kind: JobKind | None) -> Iterator[_Job]:
         for job in self._jobs.values():
@@ -203,15 +210,30 @@ class Jobs:
         self._pump()
         return True
 
-    def cancel_queued(self, image_id: str | None = None) -> int:
-        """Cancel what waits, all of it or for one image; returns how many jobs that were."""
+    async def cancel_queued(self, image_id: str | None = None) -> int:
+        """Cancel what waits now, all of it or for one image; returns how many jobs that were.
+
+        There may be many. Who asked for it may leave, and it is done all the same.
+        """
+        return await Outcome.of(Deferred.fromCoroutine(self._cancel_queued(image_id))).wait()
+
+    async def _cancel_queued(self, image_id: str | None) -> int:
         waiting = [
             job for job in self._chosen(JobState.QUEUED, None) if image_id in (None, job.record.image_id)
         ]
-        for job in waiting:
-            self._cancel(job)
+        cancelled = 0
+
+        def cancel(jobs: list[_Job]) -> None:
+            nonlocal cancelled
+            # One that has begun meanwhile was waiting when this was asked for.
+            left = [job for job in jobs if not job.state.over]
+            cancelled += len(left)
+            for job in left:
+                self._cancel(job)
+
+        await Batches(self._clock).each(waiting, cancel)
         self._pump()
-        return len(waiting)
+        return cancelled
 
     def _cancel(self, job: _Job) -> None:
         self._end(job, JobState.CANCELLED)
@@ -329,6 +351,7 @@ class Jobs:
 
     def _keep(self, job: _Job) -> None:
         self._jobs[job.record.id] = job
+        self._count(job, 1)
         if job.state.over:
             self._over.append(job.record.id)
         else:
@@ -358,8 +381,13 @@ class Jobs:
         return job
 
     def _change(self, job: _Job, **changes: Any) -> None:
+        self._count(job, -1)
         job.record = evolve(job.record, **changes)
+        self._count(job, 1)
         self._index.put_job(job.record)
+
+    def _count(self, job: _Job, by: int) -> None:
+        self._counts[job.record.state, job.record.kind] += by
 
     def _end(self, job: _Job, state: JobState, error: str | None = None) -> None:
         if job.state.over:
@@ -371,7 +399,7 @@ class Jobs:
         self._over.append(job.record.id)
         while len(self._over) > _HISTORY:
             forgotten = self._over.popleft()
-            del self._jobs[forgotten]
+            self._count(self._jobs.pop(forgotten), -1)
             self._index.delete_job(forgotten)
 
     def _status(self, job: _Job) -> JobStatus:

@@ -11,6 +11,9 @@ from txglancecache.errors import DigestMismatch, StoreError
 class FillObserver(Protocol):
     """Who is told what a fill brought about."""
 
+    def fill_busy(self, entry: Entry) -> None:
+        """Bytes are being fetched or checked, after none were."""
+
     def fill_started(self, entry: Entry) -> None:
         """Bytes are asked for, after none were."""
 

@@ -38,6 +38,8 @@ class Roster:
     its file is closed, and its bytes count until then.
 
     :param free: asks the file system for its free bytes.
+    ``fills`` are the entries of which bytes are being fetched or checked, those that leave included.
+
     :param evicted: told of each entry that had to go.
     """
 
@@ -50,6 +52,7 @@ class Roster:
     _free: Callable[[], Deferred[int]]
     _evicted: Callable[[Entry], None]
     room: Room = field(init=False)
+    fills: set[Entry] = field(factory=set, init=False)
     _slots: dict[str, Slot] = field(factory=dict, init=False)
     _leaving: set[Slot] = field(factory=set, init=False)
 

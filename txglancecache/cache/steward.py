@@ -47,7 +47,7 @@ class Steward:
             disk_free=room.disk_free,
             quarantined=self._cache.quarantine.size,
             counters=asdict(self._cache.counters),
-            fills=sum(slot.entry.filling for slot in roster),
+            fills=sum(not entry.dropped for entry in roster.fills),
         )
 
     def entries(self) -> Iterator[EntryStatus]:
@@ -107,11 +107,16 @@ class Steward:
 
     async def clean(self) -> Freed:
         """Remove incomplete bodies that nobody reads or fills, and files that belong to no entry."""
-        entries = [
-            slot.entry
-            for slot in self._cache.roster
-            if slot.entry.idle and not (slot.entry.finished or slot.entry.pinned)
-        ]
+        entries: list[Entry] = []
+
+        def look_at(slots: list[Slot]) -> None:
+            entries.extend(
+                slot.entry
+                for slot in slots
+                if slot.entry.idle and not (slot.entry.finished or slot.entry.pinned)
+            )
+
+        await self._cache.batches.each(self._cache.roster, look_at)
         freed = sum(entry.account.charged.total for entry in entries)
         removed = await self._purge(entries)
         files = await self._disk(lambda: list(self._directory.bodies()))
@@ -168,11 +173,24 @@ class Steward:
         return self._cache.roster.find(self._cache.key(image_id))
 
     async def _purge(self, entries: Sequence[Entry]) -> int:
+        # To be cancelled does not end it: the operator may leave, the files must not stay.
+        return await Outcome.of(Deferred.fromCoroutine(self._purge_in_batches(entries))).wait()
+
+    async def _purge_in_batches(self, entries: Sequence[Entry]) -> int:
+        count = 0
+
+        async def purge(batch: list[Entry]) -> None:
+            nonlocal count
+            count += await self._purge_batch(batch)
+
+        await self._cache.batches.each(entries, purge)
+        return count
+
+    async def _purge_batch(self, entries: list[Entry]) -> int:
         purged = [entry for entry in entries if self._cache.roster.remove(entry)]
         self._cache.counters.purges += len(purged)
         for entry in purged:
             self.events.note("purged", entry.image.image_id)
-        # Begun before anything is waited for: the operator may leave, the files must not stay.
         removals = [Outcome.of(entry.body.remove()) for entry in purged]
         await self._index.flush()
         for removal in removals:

@@ -106,8 +106,8 @@ def _public(url: bytes) -> bytes:
 def here_to_stay() -> Iterator[None]:
     """Within this nothing is made that goes again in cycles: the collector does not look for any.
 
-    Neither does it look at what was made here, or before, ever again. With 100,000 images that takes more time
-    than loading them, and later on a second in which nobody is answered.
+    Neither does it look at what was made here, or before, ever again. With 100,000 images that takes more
+    time than loading them, and later on a second in which nobody is answered.
     """
     gc.disable()
     try:

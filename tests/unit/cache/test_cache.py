@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
 from tests.unit.cache.world import Origin, World, drain, failure_of, result
 from txglancecache.cache.entry import DigestCheck
@@ -579,3 +579,47 @@ def _without_index(world: World) -> World:
     for path in world.path.glob("index.sqlite*"):
         path.unlink()
     return World(world.path)
+
+
+def test_nothing_came_and_nobody_waits(world: World, origin: Origin) -> None:
+    """An entry whose last reader left before a byte came, and whose fill then fails, is gone."""
+    reader = world.read(origin)
+    assert world.steward.status().fills == 1
+    reader.close()
+    assert len(list(world.steward.entries())) == 1
+    origin.refuse["alice"] = 401
+    origin.last.break_off()
+    world.clock.advance(10)
+    assert list(world.steward.entries()) == []
+    assert world.steward.status().fills == 0
+
+
+def test_fills_are_counted(world: World, origin: Origin) -> None:
+    """The count of images of which bytes are fetched or checked follows what goes on, purged ones left out."""
+    reader = world.read(origin)
+    assert world.steward.status().fills == 1
+    origin.last.give()
+    drain(reader)
+    reader.close()
+    assert world.steward.status().fills == 0
+    other = Origin(BODY)
+    again = world.read(other, image=other.image("image-2"))
+    assert world.steward.status().fills == 1
+    result(world.steward.purge("image-2"))
+    assert world.steward.status().fills == 0
+    other.last.give()
+    again.close()
+    assert world.steward.status().fills == 0
+
+
+def test_a_purge_goes_on_when_its_operator_leaves(world: World, origin: Origin) -> None:
+    """What an operator asked for is done whether or not the operator waits for it."""
+    for number in range(3):
+        world.read(origin, image=origin.image(f"image-{number}")).close()
+        origin.last.give()
+    purging = Deferred.fromCoroutine(world.steward.purge_all())
+    purging.addErrback(lambda failure: failure.trap(CancelledError))
+    purging.cancel()
+    assert list(world.steward.entries()) == []
+    result(world.cache.close())
+    assert list(world.path.glob("bodies/*/*")) == []

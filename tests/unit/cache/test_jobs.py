@@ -195,8 +195,8 @@ def test_a_job_can_be_cancelled_at_any_time(office: Office) -> None:
     assert not office.jobs.cancel(999)
     assert office.running() == ["b", "d"]
     office.jobs.submit(FETCH, ["e", "f"])
-    assert office.jobs.cancel_queued("e") == 1
-    assert office.jobs.cancel_queued() == 1
+    assert result(office.jobs.cancel_queued("e")) == 1
+    assert result(office.jobs.cancel_queued()) == 1
     assert office.running() == ["b", "d"]
 
 
@@ -246,3 +246,26 @@ def test_what_happens_is_told(office: Office) -> None:
     office.hands.open["a"].callback(None)
     kinds = [event.kind for event in office.events.recent()]
     assert kinds == ["job-queued", "job-started", "job-done"]
+
+
+def test_jobs_are_counted(office: Office) -> None:
+    """How many there are, by state and kind, at any time."""
+
+    def counted() -> tuple[int, int, int, int]:
+        jobs = office.jobs
+        states = (JobState.QUEUED, JobState.RUNNING, JobState.DONE)
+        return (*(jobs.count(state=state) for state in states), jobs.count())
+
+    office.jobs.submit(FETCH, ["a", "b", "c"])
+    office.jobs.submit(JobKind.VERIFY, ["a"])
+    assert counted() == (2, 2, 0, 4)
+    office.hands.open["a"].callback(None)
+    assert counted() == (1, 2, 1, 4)
+    assert office.jobs.count(kind=JobKind.VERIFY) == 1
+    assert office.jobs.count(kind=FETCH, state=JobState.QUEUED) == 0
+    assert result(office.jobs.cancel_queued()) == 1
+    assert office.jobs.count(state=JobState.CANCELLED) == 1
+    for _ in range(2):
+        office.jobs.submit(FETCH, [f"image-{number}" for number in range(150)])
+        result(office.jobs.cancel_queued())
+    assert office.jobs.count() == len(office.jobs.jobs()) == 202

@@ -6,6 +6,7 @@ way, the origin answers. Bodies and content types of requests are not looked at:
 
 from __future__ import annotations
 
+import json
 from http import HTTPStatus
 
 from attrs import define
@@ -17,11 +18,12 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request
 from werkzeug.exceptions import NotFound
 
-from txglancecache.cache.status import JobKind, JobStatus
+from txglancecache.batches import Batches
+from txglancecache.cache.status import EntryStatus, JobKind, JobStatus
 from txglancecache.headers import first
 from txglancecache.image import Image, is_image_id
 from txglancecache.management.access.authenticate import caller_of
-from txglancecache.management.answers import JSON, Problem, answer, nothing
+from txglancecache.management.answers import JSON, Problem, answer, nothing, raw
 from txglancecache.management.compatible.answers import empty, refuse
 from txglancecache.management.compatible.forward import Forward
 from txglancecache.management.compatible.versions import with_cache_versions
@@ -58,6 +60,7 @@ class CompatibleAPI:
     _jobs: ManagedJobs
     _catalog: Catalog
     _forward: Forward
+    _batches: Batches
 
     app = Klein()
     app.url_map.merge_slashes = False  # an odd path is no path, not another one
@@ -65,8 +68,8 @@ class CompatibleAPI:
     # Since Glance 2.14
 
     @app.route("/v2/cache", methods=["GET"])
-    def _list(self, request: Request) -> bytes:
-        return answer(request, {"cached_images": self._cached(), "queued_images": self._queued()})
+    async def _list(self, request: Request) -> bytes:
+        return await self._answer_cached(request, {"queued_images": self._queued()})
 
     @app.route("/v2/cache", methods=["DELETE"])
     async def _clear(self, request: Request) -> bytes:
@@ -118,8 +121,8 @@ class CompatibleAPI:
 
     @app.route("/v1/cached_images", methods=["GET"])
     @app.route("/v2/cached_images", methods=["GET"])
-    def _list_cached(self, request: Request) -> bytes:
-        return answer(request, {"cached_images": self._cached()})
+    async def _list_cached(self, request: Request) -> bytes:
+        return await self._answer_cached(request, {})
 
     @app.route("/v1/cached_images", methods=["DELETE"])
     @app.route("/v2/cached_images", methods=["DELETE"])
@@ -192,20 +195,20 @@ class CompatibleAPI:
 
     # Inside
 
-    def _cached(self) -> list[JSON]:
-        """What is here whole: who waits for an image looks for it in this list."""
-        entries = sorted(self._cache.entries(), key=lambda entry: entry.image_id)
-        return [
-            {
-                "image_id": entry.image_id,
-                "hits": entry.hits,
-                "last_accessed": entry.last_access,
-                "last_modified": entry.created,
-                "size": entry.size,
-            }
-            for entry in entries
-            if entry.complete
-        ]
+    async def _answer_cached(self, request: Request, more: dict[str, JSON]) -> bytes:
+        """What is here whole, and more: who waits for an image looks for it in this list.
+
+        It has no pages, and there may be very many: each is written down when it is its turn.
+        """
+        written: dict[str, str] = {}
+
+        def write(entries: list[EntryStatus]) -> None:
+            written.update((entry.image_id, _written(entry)) for entry in entries if entry.complete)
+
+        await self._batches.each(self._cache.entries(), write)
+        cached = ", ".join(written[image_id] for image_id in sorted(written))
+        rest = json.dumps({"cached_images": None, **more}).removeprefix('{"cached_images": null')
+        return raw(request, f'{{"cached_images": [{cached}]{rest}\n'.encode("ascii"), "application/json")
 
     def _queued(self) -> list[JSON]:
         return [job.image_id for job in self._waiting()]
@@ -248,10 +251,22 @@ class CompatibleAPI:
 
 
 def compatible_resource(
-    cache: ManagedCache, jobs: ManagedJobs, catalog: Catalog, forward: Forward
+    cache: ManagedCache, jobs: ManagedJobs, catalog: Catalog, forward: Forward, batches: Batches
 ) -> IResource:
     """The compatible API. What is for it, and how, `compat_paths` knows."""
-    return CompatibleAPI(cache, jobs, catalog, forward).app.resource()
+    return CompatibleAPI(cache, jobs, catalog, forward, batches).app.resource()
+
+
+def _written(entry: EntryStatus) -> str:
+    return json.dumps(
+        {
+            "image_id": entry.image_id,
+            "hits": entry.hits,
+            "last_accessed": entry.last_access,
+            "last_modified": entry.created,
+            "size": entry.size,
+        }
+    )
 
 
 def _problem(error: BaseException | None) -> Problem:

@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource
 
+from txglancecache.batches import Batches
 from txglancecache.cache.status import EntryStatus, JobKind, JobState, JobStatus
 from txglancecache.management.accept import preferred
 from txglancecache.management.access.authenticate import caller_of
@@ -26,7 +27,7 @@ from txglancecache.management.answers import JSON, answer, answer_problem, nothi
 from txglancecache.management.managed import ManagedCache, ManagedJobs, NodeFacts
 from txglancecache.management.native import inputs
 from txglancecache.management.native.health import Doctor
-from txglancecache.management.native.listing import Batches, Listing, MarkerGone, page_of_images
+from txglancecache.management.native.listing import Listing, MarkerGone, page_of_images
 from txglancecache.management.native.openapi import document
 from txglancecache.management.native.operations import Operation
 from txglancecache.management.native.prefetching import Permission
@@ -249,7 +250,7 @@ class NativeAPI:
         )
 
     async def cancel_jobs(self, request: IRequest) -> bytes:
-        return answer(request, {"cancelled": self._jobs.cancel_queued()})
+        return answer(request, {"cancelled": await self._jobs.cancel_queued()})
 
     async def show_job(self, request: IRequest, job_id: str) -> bytes:
         return answer(request, job_json(self._job(job_id)))

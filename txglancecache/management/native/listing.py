@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import islice
 from typing import Any
 from urllib.parse import urlencode
 
 from attrs import define, field, frozen
-from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 
+from txglancecache.batches import Batches
 from txglancecache.cache.status import EntryStatus
 from txglancecache.management.native.schema import state_of
 
@@ -31,11 +29,6 @@ SORTS: Mapping[str, Callable[[EntryStatus], float | str]] = {
     "readers": lambda entry: entry.readers,
     "rate": lambda entry: entry.rate,
 }
-
-#: So many entries are looked at between two looks at the clock.
-_BATCH = 200
-#: Seconds that the work may go on before something else has its turn.
-_TURN = 0.005
 
 
 class MarkerGone(Exception):
@@ -83,23 +76,6 @@ class Page:
     entries: Sequence[EntryStatus]
     total: int
     more: bool
-
-
-@define(eq=False)
-class Batches:
-    """Goes through many things, and lets others have their turn in between."""
-
-    _clock: IReactorTime
-
-    async def each(self, things: Iterable[Any], do: Callable[[list[Any]], None]) -> None:
-        """Call ``do`` with a few of the things, again and again, until all were there."""
-        iterator = iter(things)
-        began = self._clock.seconds()
-        while batch := list(islice(iterator, _BATCH)):
-            do(batch)
-            if self._clock.seconds() - began > _TURN:
-                await deferLater(self._clock, 0)
-                began = self._clock.seconds()
 
 
 @define(eq=False)

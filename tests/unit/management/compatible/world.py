@@ -12,6 +12,7 @@ from treq.testing import StubTreq
 from twisted.internet.task import Clock
 from twisted.web.http_headers import Headers
 
+from txglancecache.batches import Batches
 from txglancecache.cache.status import EntryStatus, Freed, JobKind, JobState, JobStatus
 from txglancecache.errors import OriginProtocolError
 from txglancecache.headers import RawHeaders, first
@@ -192,7 +193,9 @@ class Site:
         jobs: Any = self.jobs
         forward = Forward(client, pseudonym=b"node1", trusted=lambda address: False)
         stub_treq: Any = StubTreq
-        self.treq = stub_treq(Normalized(compatible_resource(cache, jobs, Glance(client, Clock()), forward)))
+        self.treq = stub_treq(
+            Normalized(compatible_resource(cache, jobs, Glance(client, Clock()), forward, Batches(Clock())))
+        )
 
     def ask(self, method: str, path: str, token: str | None = "secret", **fields: str) -> tuple[Any, bytes]:
         """The response and its body."""

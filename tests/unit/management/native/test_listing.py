@@ -14,10 +14,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from tests.unit.management.native.world import PARTIAL, result
+from txglancecache.batches import Batches
 from txglancecache.cache.status import EntryStatus
 from txglancecache.management.native.listing import (
     SORTS,
-    Batches,
     Listing,
     MarkerGone,
     Page,

@@ -181,7 +181,7 @@ class FakeJobs:
         self.all[job_id] = evolve(self.all[job_id], state=JobState.CANCELLED)
         return True
 
-    def cancel_queued(self, image_id: str | None = None) -> int:
+    async def cancel_queued(self, image_id: str | None = None) -> int:
         return sum(self.cancel(job.id) for job in self.jobs(state=JobState.QUEUED))
 
 
