@@ -7,15 +7,15 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 
 from attrs import asdict, define, field, frozen
+
 from txglancecache.cache.room import Account, Room
 from txglancecache.cache.verify import Verifier
 from txglancecache.errors import DigestMismatch, StoreError
 from txglancecache.extents import Extents
-from txglancecache.store.directory import BodyFile, Directory
-from txglancecache.waiting import InThread, Signal
-
 from txglancecache.image import Image
+from txglancecache.store.directory import BodyFile, Directory
 from txglancecache.store.schema import Record
+from txglancecache.waiting import InThread, Signal
 
 
 @frozen
@@ -50,7 +50,7 @@ def reconcile(records: Iterable[Record], files: Iterable[BodyFile], origin: str)
 def _is_sound(record: Record) -> bool:
     """Whether what the row says can be true."""
     image = Image(record.image_id, record.size, record.algorithm, record.digest, record.checksum)
-    return image.is_possible and not record.extents.difference(Extents.of((0, record.size)))
+    return image.is_possible and record.extents.stop <= record.size
 
 
 def label(origin: str, image: Image) -> bytes:

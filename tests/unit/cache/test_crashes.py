@@ -1,7 +1,8 @@
 """The store as a state machine: whatever is done, and wherever the process dies, nothing wrong is served.
 
 Every blocking call of the cache goes through one door. The machine shuts that door before the n-th call,
-which is what ``kill -9`` between two steps does, and starts again on what is then on disk.
+which is what ``kill -9`` between two steps does, and starts again on what is then on disk. If the power is
+cut as well, what had not been synced is lost.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from tests.unit.cache.power import Disk
 from tests.unit.cache.world import Origin, StillWaiting, World, drain
 from txglancecache.cache.reader import Reader
 from txglancecache.errors import EntryDropped, NoRoom
@@ -37,12 +39,14 @@ class Crashes(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.root = Path(tempfile.mkdtemp())
+        self.disk = Disk(self.root / "cache" / "bodies")
         self.world = World(self.root / "cache", max_size=MAX_SIZE)
         self.origins = {name: Origin(body) for name, body in BODIES.items()}
         self.readers: list[tuple[str, Reader, int]] = []
 
     def teardown(self) -> None:
         self.world.crash()
+        self.disk.release()
         shutil.rmtree(self.root)
 
     @rule(name=_names, start=st.integers(0, 150), length=st.integers(1, 100), whole=st.booleans())
@@ -94,13 +98,16 @@ class Crashes(RuleBasedStateMachine):
         if machine.dies_before is None:
             machine.dies_before = machine.calls + calls
 
-    @rule()
-    def crash(self) -> None:
+    @rule(power=st.sampled_from(["stays", "cut", "cut, and what was removed returns"]))
+    def crash(self, power: str) -> None:
         recorded = self._recorded()
         for origin in self.origins.values():
             origin.sent.clear()
         self.readers.clear()
-        self.world = self.world.crash()
+        self.world.die()
+        if power != "stays":
+            self.disk.cut_power(removed_return=power != "cut")
+        self.world = self.world.again()
         self._nothing_lost(recorded)
         self._nothing_left_over()
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
+import weakref
 from pathlib import Path
 
 import pytest
@@ -92,6 +94,31 @@ def test_a_quarantine_beyond_its_bounds(world: World) -> None:
     again = World(world.path)
     assert {body.name for body in again.directory.quarantined()} == {"2", "3", "4", "5"}
     assert again.cache.quarantine.size >= 4 * len(BODY)
+
+
+def test_what_is_to_be_removed_evicts_nobody(world: World) -> None:
+    """A removed body that a cut of the power has brought back goes before any image does."""
+    result(world.cache.close())
+    stray = world.path / "bodies" / "ab" / "abc.1"
+    stray.parent.mkdir(exist_ok=True)
+    stray.write_bytes(BODY)
+    again = World(world.path, max_size=len(IMAGES) * len(BODY))
+    assert complete(again) == set(IMAGES)
+    assert not stray.exists()
+
+
+def test_an_entry_that_leaves_is_gone(world: World) -> None:
+    """Nothing waits for the collector of cycles, which never looks at what came at the start."""
+    entry = world.cache.find("image-1")
+    assert entry is not None
+    left = weakref.ref(entry)
+    gc.disable()
+    try:
+        assert result(world.steward.purge("image-1"))
+        del entry
+        assert left() is None
+    finally:
+        gc.enable()
 
 
 def files(path: Path) -> dict[str, tuple[bytes, int, int]]:

@@ -233,6 +233,11 @@ class World:
 
     def crash(self) -> World:
         """Go away without a word, and begin again."""
+        self.die()
+        return self.again()
+
+    def die(self) -> None:
+        """Go away without a word."""
         self.machine.dead = True
         for body in cast("list[Body]", list(self.cache.shelf)):
             assert body.descriptor is not None
@@ -240,6 +245,9 @@ class World:
         self.directory.close()
         if self.index._database is not None:
             self.index._database.close()
+
+    def again(self) -> World:
+        """Begin again on what is there now."""
         return self._next(self.check)
 
     def _next(self, check: DigestCheck) -> World:
