@@ -68,7 +68,7 @@ constraints: debian-run  ## resolve every dependency anew and pin what comes out
 venv: $(STAMP)  ## the virtual environment with the package in it
 
 clean:  ## remove what was made here
-	rm -rf $(VENV) .cloud build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .cloud .bench build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 
 # compat: the default kind of editable install does not show the twistd plugin to Twisted

@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _measure(subjects: Sequence[Subject], scale: Scale, seconds: float) -> Result:
     began, rows = time.monotonic(), []
+    _sweep()
     for subject in subjects:
         if time.monotonic() - began > seconds:
             rows.append(Row(subject.key, subject.key, error="no time was left"))
@@ -85,6 +86,13 @@ def _measure(subjects: Sequence[Subject], scale: Scale, seconds: float) -> Resul
         versions=versions(Installation(cloud) if cloud.exists() else None),
         rows=rows,
     )
+
+
+def _sweep() -> None:
+    """Remove what runs have left that were killed."""
+    for left in (STATE / "run").glob("*"):
+        if not Path("/proc", left.name.rpartition("-")[2]).exists():
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _row(subject: Subject, scale: Scale) -> Row:

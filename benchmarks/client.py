@@ -228,9 +228,9 @@ def run(
     return _Run(load, on_begin, on_end).run()
 
 
-def fetch(port: int, path: str, headers: Mapping[str, str] | None = None, times: int = 1) -> None:
-    """Download so many times, one after the other, as `run`: a cache has it then."""
-    run(Load(port, path, requests=times, headers=headers or {}))
+def fetch(port: int, path: str, headers: Mapping[str, str] | None = None, times: int = 1) -> int:
+    """Download so many times, one after the other, as `run`: a cache has it then. Returns the bytes that came."""
+    return run(Load(port, path, requests=times, headers=headers or {})).bytes
 
 
 if __name__ == "__main__":

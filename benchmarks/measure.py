@@ -1,6 +1,7 @@
 """One turn of one server, and rounds of turns."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -28,6 +29,7 @@ _AFTERMATH = 0.3
 def interleaved(stage: Stage, what: str, servers: Mapping[str, Turn], rounds: int | None = None) -> Samples:
     """Let the servers take turns, each in the first place as often as any other."""
     samples = Samples()
+    os.sync()  # the disk has nothing left to do for what came before
     rounds = stage.scale.rounds if rounds is None else rounds
     for number, order in enumerate(turns(list(servers), rounds), 1):
         stage.say(f"  {what}: round {number} of {rounds}")

@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from attrs import field, frozen
+from attrs import frozen
 
 from benchmarks.stage import Server, Stage
 from tests.cloud.ports import free_port
@@ -77,7 +77,10 @@ class Nginx:
 
     server: Server
     cache_dir: Path
-    folder: Path = field(repr=False)
+
+    def holds(self, size: int) -> bool:
+        """Whether a body of so many bytes is in the cache."""
+        return any(path.stat().st_size >= size for path in self.cache_dir.rglob("*") if path.is_file())
 
     def empty(self) -> None:
         """Remove the cached bodies. nginx fetches one again when it does not find its file."""
@@ -101,7 +104,7 @@ def start(stage: Stage, origin: str, tuning: Tuning = BEST, *, ask_first_for: in
         folder.name, program, "-p", folder, "-c", folder / "nginx.conf", "-e", folder / "error.log"
     )
     service.until_answers(f"http://127.0.0.1:{port}/small")
-    return Nginx(Server(service.pid, port), folder / "cache", folder)
+    return Nginx(Server(service.pid, port), folder / "cache")
 
 
 def _configuration(folder: Path, port: int, origin: str, tuning: Tuning, location: str) -> str:

@@ -14,6 +14,7 @@ from benchmarks.result import Result, Row
 from benchmarks.rows import eviction, hits
 
 _COLORS = ("#0b6e8a", "#e07b39", "#b8b8b8", "#6b6b6b", "#7d5ba6", "#3f8f4f", "#c94f4f")
+_WORST, _BEST = 0.05, 20.0  # what is beyond is drawn at the edge
 _STYLE: Any = {
     "svg.fonttype": "none",  # text stays text, so files stay small
     "svg.hashsalt": "txglancecache",
@@ -83,7 +84,7 @@ def _bars(axes: Axes, samples: Samples, names: list[str], counts: list[str], val
 
 def _targets(figures: list[Figure]) -> Drawing:
     """Where 1 is the target and further right is better."""
-    drawing = Drawing(figsize=(7.5, 0.4 + 0.2 * len(figures)))
+    drawing = Drawing(figsize=(4.5, 0.4 + 0.17 * len(figures)))
     axes = drawing.subplots()
     for place, figure in enumerate(reversed(figures)):
         low, middle, high = (_scored(figure, value) for value in (figure.low, figure.median, figure.high))
@@ -103,8 +104,10 @@ def _targets(figures: list[Figure]) -> Drawing:
 def _scored(figure: Figure, value: float) -> float:
     """How many times as good as its target a value is."""
     assert figure.target is not None
-    value, limit = max(value, 1e-9), figure.target.limit
-    return value / limit if figure.target.bound is Bound.AT_LEAST else limit / value
+    limit = figure.target.limit
+    if figure.target.bound is Bound.AT_LEAST:
+        value, limit = limit, value
+    return min(max(limit / value, _WORST), _BEST) if value > 0 else _BEST
 
 
 def _curves(row: Row) -> Drawing:

@@ -39,7 +39,7 @@ class Scale:
     crowd: int = 1000
     window: float = 0.8
     slow_window: float = 1.2  # for what answers less often
-    probing: float = 4.0
+    probing: float = 3.0
     entries: tuple[int, ...] = (10_000, 100_000)
     trace_requests: int = 20_000
     trace_seeds: int = 5
@@ -97,6 +97,7 @@ class Stage:
     processes: Processes
     say: Callable[[str], None]
     _proxies: list[Proxy] = field(factory=list)
+    _bodies: dict[int, Stored] = field(factory=dict)
     _serial: int = 0
 
     @property
@@ -122,11 +123,12 @@ class Stage:
 
     def body(self, size: int) -> Stored:
         """A file of so many bytes, no two MiB of which are alike."""
-        payload, path = Payload(size), self.directory / f"body-{size}"
-        if not path.exists():
+        if size not in self._bodies:
+            payload, path = Payload(size), self.directory / f"body-{size}"
             with path.open("wb") as file:
                 file.writelines(payload.chunks())
-        return Stored(str(path), size, payload.sha512)
+            self._bodies[size] = Stored(str(path), size, payload.sha512)
+        return self._bodies[size]
 
     def origin(self, *sizes: int, rate: float = 0.0) -> "StaticOrigin":
         """The bare server, with a body of each size."""

@@ -20,6 +20,10 @@ NODE, BEST, USUAL, ALL_CORES, LOOP, FILE = (
 )
 
 
+class NotAHit(Exception):
+    """What was measured did not come from a cache, or not from all of them."""
+
+
 def run(stage: Stage) -> Row:
     size = stage.scale.image
     origin = stage.origin(size)
@@ -32,8 +36,10 @@ def run(stage: Stage) -> Row:
         LOOP: stage.origin(size).server,
         FILE: _plain_file(stage, stage.body(size).path),
     }
-    for server in servers.values():  # the second time it is a hit
-        fetch(server.port, image.path, times=2)
+    for name, server in servers.items():  # the second time it is a hit
+        if fetch(server.port, image.path, times=2) != 2 * size:
+            raise NotAHit(f"{name} has another body")
+    fetched = origin.sent(image)
     figures: list[Figure] = []
     everything = Samples()
     for clients in stage.scale.clients:
@@ -43,6 +49,8 @@ def run(stage: Stage) -> Row:
         figures += _figures(f"hit, {sized(size)}, {clients_of(clients)}", samples)
         for name, turn in samples.by_server.items():
             everything.by_server[f"{name}; {clients}"] = turn
+    if origin.sent(image) != fetched:
+        raise NotAHit("the origin was asked for the body again")
     return Row(KEY, f"Hits of a {sized(size)} image", figures, everything.by_server)
 
 
