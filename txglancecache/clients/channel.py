@@ -201,7 +201,11 @@ class ClientChannel(_HTTPChannel):  # type: ignore[misc]  # see above
         self.loseConnection()
 
     def _head_is_late(self) -> None:
-        self.refuse(Refusal.SLOW_HEAD)
+        if self._waitingForTransport:
+            # It cannot go on: nothing is read until the client has taken the answers that it has asked for.
+            self._deadline.set(self.site.turnstile.limits.head_timeout, self._head_is_late)
+        else:
+            self.refuse(Refusal.SLOW_HEAD)
 
     # The body
 

@@ -1,0 +1,864 @@
+"""Clients that are hostile, careless or gone: the others are served, and nothing of it stays."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from attrs import define, field
+
+from tests.cloud.client import download, request
+from tests.cloud.cloud import Cloud
+from tests.cloud.fixtures import ProxyFactory
+from tests.cloud.images import Image
+from tests.cloud.payload import MIB, Payload
+from tests.cloud.proxy import Proxy, eventually
+from tests.cloud.relay import Relay
+from tests.faults.campaign import Campaign
+from tests.faults.hostile import (
+    Downloads,
+    Hostile,
+    crowd,
+    drip,
+    outcomes,
+    raise_descriptor_limit,
+    say,
+)
+
+#: Seconds that these nodes wait for a client, where nothing else is said.
+SHORT = 2.0
+#: What a loaded machine may take longer, in seconds.
+SLACK = 20.0
+#: Nobody looks at it, but permission that was given with it can be used again.
+TOKEN = "anybody's"
+BODY = Payload(2 * MIB, seed=801)
+LONG = Payload(64 * MIB, seed=802)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _many_sockets() -> None:
+    raise_descriptor_limit()
+
+
+@pytest.fixture(scope="module")
+def glance(cloud: Cloud) -> Iterator[Relay]:
+    """What crosses the wire to a Glance that asks nobody who they are."""
+    relay = Relay(cloud.open_images.url)
+    relay.start()
+    yield relay
+    relay.close()
+
+
+@pytest.fixture(scope="module")
+def image(cloud: Cloud) -> Image:
+    return cloud.open_images.create(BODY)
+
+
+@pytest.fixture(scope="module")
+def long_image(cloud: Cloud) -> Image:
+    return cloud.open_images.create(LONG)
+
+
+@pytest.fixture(scope="module")
+def node(start_proxy: ProxyFactory, glance: Relay, image: Image, long_image: Image) -> Proxy:
+    """A node that waits for nobody, and has both images."""
+    node = start_proxy(
+        glance.url,
+        head_timeout=SHORT,
+        body_timeout=SHORT,
+        idle_timeout=SHORT,
+        stall_timeout=SHORT,
+        min_rate="64KiB",
+        min_free=0,
+        authorization_ttl=600,
+        revalidate_after=3600,
+    )
+    for wanted in (image, long_image):
+        assert node.download(wanted, TOKEN).sha512 == wanted.payload.sha512
+    return node
+
+
+@pytest.fixture(scope="module")
+def small(start_proxy: ProxyFactory, glance: Relay, image: Image) -> Proxy:
+    """A node that lets few in at once, trusts the proxies here, and has no room for the long image."""
+    small = start_proxy(
+        glance.url,
+        max_connections=50,
+        manage_connections=40,
+        max_requests_per_client=10,
+        trusted_proxies="127.0.0.1",
+        stall_timeout=SHORT,
+        min_rate="64KiB",
+        max_size=LONG.size // 2,
+        min_free=0,
+        authorization_ttl=600,
+    )
+    assert small.download(image, TOKEN).sha512 == BODY.sha512
+    return small
+
+
+@pytest.fixture(scope="module")
+def patient(start_proxy: ProxyFactory, glance: Relay, image: Image) -> Proxy:
+    """A node that waits as long as nodes do."""
+    patient = start_proxy(glance.url, min_free=0, authorization_ttl=600)
+    assert patient.download(image, TOKEN).sha512 == BODY.sha512
+    return patient
+
+
+def get(node: Proxy, image: Image) -> bytes:
+    """A request for an image, as a `download` from this node would make it."""
+    host = node.url.removeprefix("http://")
+    return f"GET {image.path} HTTP/1.1\r\nHost: {host}\r\nX-Auth-Token: {TOKEN}\r\n\r\n".encode()
+
+
+def descriptors(node: Proxy) -> int:
+    return len(os.listdir(f"/proc/{node.service.pid}/fd"))
+
+
+def metric(node: Proxy, name: str, *labels: str) -> float:
+    """The sum of a metric's samples that have all of these labels."""
+    text = request("GET", f"{node.manage_url}/metrics").body.decode()
+    lines = [line for line in text.splitlines() if line.startswith(f"txglancecache_{name}")]
+    return sum(float(line.rpartition(" ")[2]) for line in lines if all(label in line for label in labels))
+
+
+def told(node: Proxy, site: str, reason: str) -> int:
+    """Lines of the log about clients that were refused."""
+    lines = [line for line in node.service.logged().splitlines() if f"of the {site} site" in line]
+    return sum(reason in line for line in lines)
+
+
+def readers(node: Proxy, image: Image) -> int:
+    entry = node.entry(image)
+    return int(entry["readers"]) if entry else 0
+
+
+@define(eq=False)
+class Bystander:
+    """Somebody who only wants an image, over and over, while others are up to no good."""
+
+    node: Proxy
+    image: Image
+    right: int = 0
+    wrong: list[str] = field(factory=list)
+    slowest: float = 0.0
+
+    def once(self) -> None:
+        began = time.monotonic()
+        try:
+            got = self.node.download(self.image, TOKEN, timeout=SLACK)
+        except OSError as error:
+            self.wrong.append(repr(error))
+            return
+        self.slowest = max(self.slowest, time.monotonic() - began)
+        if (got.status, got.sha512) == (200, self.image.payload.sha512):
+            self.right += 1
+        else:
+            self.wrong.append(f"{got.status}, {got.size} bytes")
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        over = threading.Event()
+
+        def work() -> None:
+            while not over.wait(0.1):
+                self.once()
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+        self.once()
+        assert self.wrong == []
+
+    def __str__(self) -> str:
+        return f"{self.right} downloads of others right, the slowest in {self.slowest:.1f} s"
+
+
+@contextmanager
+def nothing_stays(node: Proxy) -> Iterator[None]:
+    """Descriptors and connections afterwards are what they were before."""
+    before = settled(node)
+    yield
+    assert eventually(lambda: descriptors(node) <= before + 4, 2 * SHORT + SLACK), descriptors(node)
+    assert eventually(lambda: metric(node, "connections", 'site="data"') == 0, SLACK)
+
+
+def settled(node: Proxy) -> int:
+    """Descriptors, once whoever was here before has gone."""
+    assert eventually(lambda: metric(node, "connections", 'site="data"') == 0, 2 * SHORT + SLACK)
+    return descriptors(node)
+
+
+def listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {what}" for what, count in counts.most_common())
+
+
+# those who send slowly
+
+
+@pytest.mark.parametrize("site", ["data", "management"])
+def test_heads_that_never_end(node: Proxy, image: Image, site: str, campaign: Campaign) -> None:
+    """Connections on which a head goes on coming byte by byte are told that it took too long."""
+    count = campaign.scale(300, 1500) if site == "data" else 100
+    port = node.port if site == "data" else node.manage_port
+    other = Bystander(node, image)
+    refused = metric(node, "refused_total", f'site="{site}"', "slow_head")
+    lines = told(node, site, "slow_head")
+    with nothing_stays(node), crowd(port, count) as clients, other.at_work():
+        drip(
+            clients,
+            lambda number: b"GET / HTTP/1.1\r\nX: "[number : number + 1] or b"x",
+            every=0.1,
+            seconds=SLACK,
+        )
+        assert request("GET", f"{node.manage_url}/cache/health").status == 200
+        assert all(client.over for client in clients)
+    seen = outcomes(clients)
+    assert set(seen) <= {"408", "reset"}, seen
+    assert seen["408"] > count // 2
+    assert metric(node, "refused_total", f'site="{site}"', "slow_head") - refused == count
+    assert told(node, site, "slow_head") - lines <= 8
+    campaign.record(
+        "Clients",
+        f"a head that goes on coming byte by byte, on the {site} site",
+        times=count,
+        clients=f"{listed(seen)}; {other}",
+    )
+
+
+def test_bodies_that_never_end(
+    node: Proxy, image: Image, cloud: Cloud, glance: Relay, campaign: Campaign
+) -> None:
+    """Uploads that come byte by byte are told that they take too long, and free the origin."""
+    count = campaign.scale(8, 24)  # Glance has a thread for each of a few only
+    paths = [f"/v2/images/{cloud.open_images.queue()}/file" for _ in range(count)]
+    head = (
+        "PUT {} HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n"
+        "Content-Type: application/octet-stream\r\n\r\n"
+    )
+    management = b"POST /cache/prune HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
+    other = Bystander(node, image)
+    glance.calm()
+    with nothing_stays(node), crowd(node.port, count) as slow, crowd(node.manage_port, 60) as slower:
+        for client, path in zip(slow, paths, strict=True):
+            client.send(head.format(path).encode())
+        for client in slower:
+            client.send(management.replace(b"Host: x", b"Host: 127.0.0.1:%d" % node.manage_port))
+        with other.at_work():
+            drip([*slow, *slower], lambda number: b"x", every=0.2, seconds=SLACK)
+        assert all(client.over for client in [*slow, *slower])
+    given_up = [client for client in slow if b"\r\nVia: 1.1 " in client.received]
+    seen, seen_there = outcomes(client for client in slow if client not in given_up), outcomes(slower)
+    assert seen + seen_there == {"408": count - len(given_up) + 60}
+    assert seen, "Glance did not wait for any of them"
+    begun = [exchange for path in paths for exchange in glance.of(path)]
+    assert not any(exchange.request_whole for exchange in begun)
+    assert eventually(lambda: open_at_origin(glance) == 0, SLACK)
+    campaign.record(
+        "Clients",
+        "a body that comes byte by byte, uploads and requests to manage",
+        times=count + len(slower),
+        clients=f"{listed(seen + seen_there)}, {len(given_up)} answers of Glance's own; {other}",
+        lost=f"{sum(exchange.request_whole for exchange in begun)} uploads taken for whole",
+    )
+
+
+def open_at_origin(glance: Relay) -> int:
+    """Requests that the origin has not been answering and that are still open."""
+    return sum(
+        not connection.is_over
+        and connection.observer.current is not None
+        and not connection.observer.current.response_whole
+        for connection in glance._connections
+    )
+
+
+# those who do nothing
+
+
+def test_idle_connections(node: Proxy, image: Image, campaign: Campaign) -> None:
+    """A thousand connections on which nothing comes cost others nothing, and are closed."""
+    count, rounds = 1000, campaign.scale(1, 3)
+    other = Bystander(node, image)
+    seen: Counter[str] = Counter()
+    grown = []
+    with nothing_stays(node):
+        before = node.rss()
+        for _ in range(rounds):
+            with crowd(node.port, count) as clients, other.at_work():
+                assert eventually(lambda: metric(node, "connections", 'site="data"') >= count * 0.5, SLACK)
+                drip(clients, lambda number: b"", every=0.2, seconds=SLACK)
+            seen += outcomes(clients)
+            grown.append(node.rss() - before)
+    assert set(seen) == {"closed"}, seen
+    assert grown[-1] < 48 * MIB, grown
+    campaign.record(
+        "Clients",
+        "a connection on which nothing is asked, a thousand at a time",
+        times=count * rounds,
+        clients=f"{listed(seen)} by the node in time; {other}; "
+        f"{max(grown) / MIB:.0f} MiB more memory at most",
+    )
+
+
+def test_too_many_connections(small: Proxy, image: Image, campaign: Campaign) -> None:
+    """Those that are too many are told so; whoever is idle gives way to whoever asks something."""
+    node = small
+    lines = told(node, "data", "connections")
+    hello = b"GET / HTTP/1.1\r\nHost: x\r\nX: "  # a head that has begun
+    with crowd(node.port, 50) as busy:
+        for client in busy:
+            client.send(hello)
+        assert eventually(lambda: metric(node, "connections", 'site="data"') >= 50, SLACK)
+        time.sleep(1.5)
+        late = [say(node.port, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(campaign.scale(50, 500))]
+        assert all(b"Retry-After: " in client.received for client in late)
+        with crowd(node.port, 300) as burst:
+            drip(burst, lambda number: b"", every=0.1, seconds=SLACK)
+        assert request("GET", f"{node.manage_url}/cache/health").status == 200
+    seen = outcomes([*late, *burst])
+    assert set(seen) <= {"503", "closed", "reset"}, seen
+    assert outcomes(late) == {"503": len(late)}
+    assert eventually(lambda: metric(node, "connections", 'site="data"') == 0, SLACK)
+    with crowd(node.port, 50):
+        time.sleep(1.5)
+        other = Bystander(node, image)
+        for _ in range(20):
+            other.once()
+        assert other.wrong == []
+    assert told(node, "data", "connections") - lines <= 8
+    campaign.record(
+        "Clients",
+        "a connection more than there may be",
+        times=len(late) + len(burst),
+        clients=f"{listed(seen)}; {other.right} downloads right that idle connections gave way to",
+    )
+
+
+def test_too_many_requests_of_one_client(
+    small: Proxy, glance: Relay, cloud: Cloud, campaign: Campaign
+) -> None:
+    """One client gets so many answers at once; others, told apart by what a trusted proxy says, theirs."""
+    node = small
+    refused = metric(node, "refused_total", 'reason="requests"')
+    cold = cloud.open_images.create(Payload(MIB, seed=803))
+    ask = f"GET {cold.path} HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 203.0.113.9, 198.51.100.%d\r\n\r\n"
+    glance.hold(0)
+    try:
+        with crowd(node.port, 40) as clients:
+            for number, client in enumerate(clients):
+                client.send((ask % (number // 20)).encode())
+            assert eventually(lambda: sum(look(client) != "open" for client in clients) == 20, SLACK)
+            glance.hold(None)
+            assert eventually(lambda: all(look(client) != "open" for client in clients), SLACK)
+            seen = outcomes(clients)
+    finally:
+        glance.calm()
+    assert seen == {"200": 20, "429": 20}
+    streams = b"GET /cache/events HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAccept: text/event-stream\r\n\r\n"
+    with crowd(node.manage_port, 20) as listeners:
+        for client in listeners:
+            client.send(streams % node.manage_port)
+        assert eventually(lambda: all(look(client) != "open" for client in listeners), SLACK)
+        there = outcomes(listeners)
+        assert there == {"200": 10, "429": 10}
+        assert request("GET", f"{node.manage_url}/cache/health").status == 200
+        assert request("GET", f"{node.manage_url}/cache").status == 429
+        assert metric(node, "refused_total", 'reason="requests"') - refused == 31
+    assert eventually(lambda: request("GET", f"{node.manage_url}/cache").status == 200, SLACK)
+    campaign.record(
+        "Clients",
+        "a request more than one client may have answered at once",
+        times=len(clients) + len(listeners),
+        clients=listed(seen + there),
+    )
+
+
+def look(client: Hostile) -> str:
+    client.look()
+    return client.status
+
+
+# those who take slowly, or not at all, or are gone
+
+
+def test_a_crowd_that_takes_its_time(patient: Proxy, cloud: Cloud, campaign: Campaign) -> None:
+    """Many downloads at 1 MB/s each of one image that is here: all of them whole and right."""
+    count = campaign.scale(100, 1000)
+    payload = Payload(campaign.scale(2, 16) * MIB, seed=804)
+    hot = cloud.open_images.create(payload)
+    patient.download(hot, TOKEN)
+    patient.until_complete(hot)
+    before = patient.rss()
+    downloads = Downloads(payload.data, 1e6)
+    with nothing_stays(patient), crowd(patient.port, count, buffer=256 << 10) as clients:
+        ask = get(patient, hot)
+        downloads.run(clients, ask, seconds=campaign.scale(60, 240))
+        grown = patient.rss() - before
+    assert (downloads.finished, downloads.wrong, downloads.broken) == (count, 0, 0)
+    assert grown < 64 * MIB + count * 64 * 1024
+    campaign.record(
+        "Clients",
+        f"a download of {payload.size // MIB} MiB at no more than 1 MB/s, all at once",
+        times=count,
+        clients=f"{downloads.finished} whole and right, {downloads.total / downloads.seconds / 1e6:.0f} MB/s "
+        f"together, {grown / MIB:.0f} MiB more memory",
+        lost=f"{downloads.broken + downloads.wrong} downloads",
+    )
+
+
+def test_those_who_take_nothing(
+    node: Proxy, small: Proxy, image: Image, long_image: Image, glance: Relay, campaign: Campaign
+) -> None:
+    """A client that takes nothing, or next to nothing, is cut off, from what is cached and what is not."""
+    count = campaign.scale(20, 100)
+    ask = get(node, long_image)
+    other = Bystander(node, image)
+    passed_on = 20
+    with (
+        nothing_stays(node),
+        nothing_stays(small),
+        crowd(node.port, count, buffer=4096) as idle,
+        crowd(node.port, count, buffer=4096) as slow,
+        crowd(small.port, passed_on, buffer=4096) as passed,
+        other.at_work(),
+    ):
+        for number, client in enumerate([*idle, *slow, *passed]):
+            whose = b"X-Forwarded-For: 198.51.100.%d\r\n\r\n" % (number // 5)
+            client.send(ask.removesuffix(b"\r\n") + whose)
+        assert eventually(lambda: readers(node, long_image) == 2 * count, SLACK), readers(node, long_image)
+        deadline = time.monotonic() + SLACK
+        while time.monotonic() < deadline and readers(node, long_image):
+            for client in slow:
+                _sip(client)
+            time.sleep(0.2)
+        assert readers(node, long_image) == 0
+        assert eventually(lambda: metric(small, "connections", 'site="data"') == 0, SLACK)
+        assert eventually(lambda: open_at_origin(glance) == 0, SLACK)
+        for client in [*idle, *slow, *passed]:
+            client.look()
+    assert not any(client.count >= LONG.size for client in [*idle, *slow, *passed])
+    seen = Counter("cut off" if client.over else "left" for client in [*idle, *slow, *passed])
+    assert set(seen) == {"cut off"}
+    campaign.record(
+        "Clients",
+        "a client that takes nothing, or a kilobyte now and then, of an image that is cached or passed on",
+        times=2 * count + passed_on,
+        clients=f"{listed(seen)}; {other}",
+    )
+
+
+def _sip(client: Hostile) -> None:
+    try:
+        client.count += len(client.socket.recv(1024))
+    except OSError:
+        pass
+
+
+def test_those_who_take_no_answers(node: Proxy, image: Image, campaign: Campaign) -> None:
+    """Who asks for page after page on the management site and reads none is cut off."""
+    ask = b"GET /cache/openapi.json HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % node.manage_port
+    count = campaign.scale(10, 40)
+    stalled = metric(node, "refused_total", 'site="management"', 'reason="stalled"')
+    with crowd(node.manage_port, count, buffer=4096) as clients:
+        for _ in range(20):
+            for client in clients:
+                client.push(ask * 20)
+        assert eventually(lambda: metric(node, "connections", 'site="management"') <= 1, 3 * SHORT + SLACK)
+        for client in clients:
+            client.look()
+        seen = Counter("cut off" if client.over else "left" for client in clients)
+    assert set(seen) == {"cut off"}
+    assert metric(node, "refused_total", 'site="management"', 'reason="stalled"') - stalled == count
+    campaign.record(
+        "Clients", "a client that asks to manage and reads no answer", times=count, clients=listed(seen)
+    )
+
+
+def test_those_who_reset(node: Proxy, image: Image, long_image: Image, campaign: Campaign) -> None:
+    """Connections that are reset in the middle of a download leave nothing behind."""
+    rounds, each = campaign.scale(5, 40), 25
+    ask = get(node, long_image)
+    other = Bystander(node, image)
+    with nothing_stays(node), other.at_work():
+        for number in range(rounds):
+            with crowd(node.port, each) as clients:
+                for client in clients:
+                    client.send(ask)
+                time.sleep(0.02 * (number % 5))
+                for client in clients:
+                    client.reset()
+    assert eventually(lambda: readers(node, long_image) == 0, SLACK)
+    campaign.record("Clients", "a reset in the middle of a download", times=rounds * each, clients=str(other))
+
+
+_NETWORK = "10.213.57"
+#: Connects so often for each of two images, reads a little of the first, and waits for the second.
+_CLIENTS = """
+import socket, sys, time
+host, port, count, *paths = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:]
+head = f"HTTP/1.1\\r\\nHost: {host}:{port}\\r\\nX-Auth-Token: anybody's\\r\\n\\r\\n"
+held = []
+for path in [paths[0]] * count + [paths[1]] * count:
+    client = socket.create_connection((host, port), 10)
+    client.sendall(f"GET {path} {head}".encode())
+    held.append(client)
+for client in held[:count]:
+    client.recv(1000)
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+@contextmanager
+def network(name: str) -> Iterator[Callable[[], None]]:
+    """A network with one more host; yields what takes its cable away."""
+    link = f"{name}-a"
+
+    def run(command: str) -> None:
+        subprocess.run(command.split(), capture_output=True, check=True)
+
+    try:
+        run(f"ip netns add {name}")
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs the privilege to make network namespaces, and ip from iproute2")
+    try:
+        run(f"ip link add {link} type veth peer name {name}-b netns {name}")
+        run(f"ip addr add {_NETWORK}.1/30 dev {link}")
+        run(f"ip link set {link} up")
+        run(f"ip -n {name} addr add {_NETWORK}.2/30 dev {name}-b")
+        run(f"ip -n {name} link set {name}-b up")
+        yield lambda: run(f"ip link del {link}")
+    finally:
+        run(f"ip netns del {name}")
+
+
+@define(eq=False)
+class ProxyAt(Proxy):
+    """A node that listens on another address of this machine."""
+
+    @property
+    def url(self) -> str:
+        return f"http://{_NETWORK}.1:{self.port}"
+
+    @property
+    def command(self) -> list[str | Path]:
+        return [
+            f"--listen=tcp:{self.port}:interface={_NETWORK}.1" if str(word).startswith("--listen=") else word
+            for word in super().command
+        ]
+
+
+def test_those_who_vanish(
+    cloud: Cloud, glance: Relay, image: Image, tmp_path: Path, campaign: Campaign
+) -> None:
+    """Clients whose network is gone, without so much as a FIN, are noticed, waiting or reading."""
+    count = campaign.scale(20, 100)
+    cold = cloud.open_images.create(Payload(MIB, seed=805))
+    name = f"tgc{os.getpid()}"
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    glance.calm()
+    with network(name) as unplug:
+        node = ProxyAt(glance.url, tmp_path, logs, {"stall_timeout": SHORT, "min_free": 0})
+        try:
+            node.start()
+            assert download(node.url + image.path, token=TOKEN).sha512 == BODY.sha512
+            glance.hold(0)
+            words = [f"{_NETWORK}.1", str(node.port), str(count), image.path, cold.path]
+            clients = subprocess.Popen(
+                ["ip", "netns", "exec", name, sys.executable, "-c", _CLIENTS, *words], stdout=subprocess.PIPE
+            )
+            try:
+                assert clients.stdout is not None
+                assert clients.stdout.readline() == b"ready\n"
+                assert eventually(lambda: metric(node, "connections", 'site="data"') == 2 * count, SLACK)
+                assert readers(node, image) == count
+                unplug()
+                gone = time.monotonic()
+                assert eventually(lambda: metric(node, "connections", 'site="data"') == 0, 60)
+                took = time.monotonic() - gone
+            finally:
+                clients.kill()
+                clients.wait()
+            glance.calm()
+            assert readers(node, image) == 0
+            kept = metric(node, "connections", 'site="data"')
+            node.stop()
+        finally:
+            glance.calm()
+            node.close()
+    campaign.record(
+        "Clients",
+        "a client whose network is gone, waiting for an answer or reading it",
+        times=2 * count,
+        clients=f"all given up {took:.0f} s later",
+        lost=f"{kept:.0f} connections kept",
+    )
+
+
+# those who ask for much
+
+
+def test_pipelines(patient: Proxy, image: Image, campaign: Campaign) -> None:
+    """Requests that are sent without waiting for answers are answered in order, and others in between."""
+    count, rounds = 2000, campaign.scale(1, 10)
+    node, other = patient, Bystander(patient, image)
+    trace = b"OPTIONS /%d HTTP/1.1\r\nHost: x\r\nMax-Forwards: 0\r\n\r\n"
+    health = b"GET /cache/health HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % node.manage_port
+    last = b"GET /\x80 HTTP/1.1\r\n\r\n"
+    answered: Counter[str] = Counter()
+    with nothing_stays(node), other.at_work():
+        for _ in range(rounds):
+            client = say(node.port, *(trace % number for number in range(count)), last, seconds=60)
+            assert client.statuses == [204] * count + [400], Counter(client.statuses)
+            answered.update(map(str, client.statuses))
+            client = say(node.manage_port, health * count, last, seconds=60)
+            assert client.statuses == [client.statuses[0]] * count + [400], Counter(client.statuses)
+            answered.update(map(str, client.statuses))
+    campaign.record(
+        "Clients",
+        "two thousand requests and a bad one in one go",
+        times=2 * rounds,
+        clients=f"{listed(answered)}, in order; {other}",
+    )
+
+
+RANGES: list[tuple[str, int]] = [
+    (",".join(f"{n}-{n}" for n in range(0, 10000, 2)), 416),
+    (",".join(["0-"] * 5000), 416),
+    (",".join(["0-"] * 64), 206),
+    (",".join(f"{n}-{n + 100}" for n in range(60)), 206),
+    (",".join(f"{n * 100}-{n * 100 + 9}" for n in range(64)), 206),
+    ("5-,0-9,3-7", 206),
+    (f"0-{10**400}", 206),
+    (f"{10**400}-", 416),
+    (f"-{10**400}", 206),
+    ("9-3", 416),
+    ("0-0," * 3 + "x", 416),
+    ("0-18446744073709551616", 206),
+    ("-0", 416),
+    (",,,,0-0,,,,", 206),
+]
+
+
+def test_ranges(node: Proxy, image: Image, campaign: Campaign) -> None:
+    """However many, large or senseless the ranges are, what comes is what they mean, and not too much."""
+    seen: Counter[str] = Counter()
+    data = BODY.data
+    for ranges, status in RANGES:
+        answer = request("GET", node.url + image.path, headers={"Range": f"bytes={ranges}"})
+        assert answer.status == status, ranges[:60]
+        seen[str(answer.status)] += 1
+        if status == 206:
+            assert len(answer.body) <= BODY.size + 64 * 200
+            for start, part in parts(
+                answer.headers["Content-Type"], answer.headers["Content-Range"], answer.body
+            ):
+                assert data[start : start + len(part)] == part
+        else:
+            assert answer.headers["Content-Range"] == f"bytes */{BODY.size}"
+    campaign.record(
+        "Clients", "thousands of ranges, overlapping, endless, senseless", times=len(RANGES), clients=seen
+    )
+
+
+def parts(kind: str, content_range: str | None, body: bytes) -> Iterator[tuple[int, bytes]]:
+    """The bytes of an answer, and where each of them should be from."""
+    if content_range is not None:
+        yield int(content_range.split()[1].partition("-")[0]), body
+        return
+    boundary = kind.partition("boundary=")[2].encode()
+    for piece in body.split(b"--" + boundary)[1:-1]:
+        head, _, data = piece.partition(b"\r\n\r\n")
+        where = head.lower().partition(b"content-range: bytes ")[2].partition(b"-")[0]
+        yield int(where), data.removesuffix(b"\r\n")
+
+
+# those who say what cannot be meant
+
+HOST = b"Host: 127.0.0.1\r\n"
+ABSURD: list[tuple[str, bytes, set[int]]] = [
+    ("a URL of a mebibyte", b"GET /" + b"a" * MIB + b" HTTP/1.1\r\n" + HOST + b"\r\n", {414}),
+    ("a field of a mebibyte", b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"a" * MIB + b"\r\n\r\n", {431}),
+    ("fields without end", b"GET / HTTP/1.1\r\n" + HOST + b"X: y\r\n" * 5000 + b"\r\n", {431}),
+    ("large fields", b"GET / HTTP/1.1\r\n" + HOST + (b"X: " + b"y" * 40000 + b"\r\n") * 4 + b"\r\n", {431}),
+    ("a name of a mebibyte", b"GET / HTTP/1.1\r\n" + b"X" * MIB + b": a\r\n\r\n", {431}),
+    ("NUL in a URL", b"GET /v2/images/\0/file HTTP/1.1\r\n" + HOST + b"\r\n", {400}),
+    ("NUL in a field", b"GET / HTTP/1.1\r\n" + HOST + b"X: \0\r\n\r\n", {400}),
+    ("no UTF-8", b"GET /\xff\xfe HTTP/1.1\r\n" + HOST + b"\r\n", {400}),
+    ("encoded, no UTF-8", b"GET /v2/images/%ff%fe/file HTTP/1.1\r\n" + HOST + b"\r\n", {400, 404}),
+    ("encoded NUL", b"GET /v2/images/%00/file HTTP/1.1\r\n" + HOST + b"\r\n", {400, 404}),
+    ("encoded line", b"GET /v2/images/a%0d%0aX:%20y/file HTTP/1.1\r\n" + HOST + b"\r\n", {400, 404}),
+    ("encoded by half", b"GET /v2/images/%zz%/file HTTP/1.1\r\n" + HOST + b"\r\n", {400, 404}),
+    ("up", b"GET /v2/images/../../../../etc/passwd/file HTTP/1.1\r\n" + HOST + b"\r\n", {400, 404}),
+    (
+        "up, encoded",
+        b"GET /v2/images/%2e%2e%2f%2e%2e%2fetc/file HTTP/1.1\r\n" + HOST + b"\r\n",
+        {400, 404},
+    ),
+    ("up, twice encoded", b"GET /v2/images/%252e%252e/file HTTP/1.1\r\n" + HOST + b"\r\n", {400, 404}),
+    (
+        "an id of 60 KB",
+        b"GET /v2/images/" + b"a" * 60000 + b"/file HTTP/1.1\r\n" + HOST + b"\r\n",
+        {400, 404, 414},
+    ),
+    ("ten thousand slashes", b"GET " + b"/" * 10000 + b" HTTP/1.1\r\n" + HOST + b"\r\n", {300, 400, 404}),
+    ("a method of 60 KB", b"G" * 60000 + b" / HTTP/1.1\r\n" + HOST + b"\r\n", {300, 400, 404, 405, 501}),
+    ("no method", b" / HTTP/1.1\r\n" + HOST + b"\r\n", {400}),
+    ("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500) + b"\r\n\r\n", {400}),
+    ("HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", {400}),
+    ("HTTP/0.9", b"GET /v2/images\r\n\r\n", {400}),
+    ("nonsense", bytes(range(256)) * 40 + b"\r\n\r\n", {400}),
+]
+
+
+@pytest.mark.parametrize("site", ["data", "management"])
+def test_absurd_heads(node: Proxy, image: Image, site: str, campaign: Campaign) -> None:
+    """Are refused with a status that says why, or are what nobody has; and nothing is logged as a bug."""
+    port = node.port if site == "data" else node.manage_port
+    before = sorted(path.name for path in node.cache_dir.rglob("*"))
+    seen: Counter[str] = Counter()
+    for what, text, statuses in ABSURD:
+        client = say(port, text, until=b"\r\n\r\n")
+        assert client.status.isdigit(), (what, client.status)
+        glances_own = b"\r\nVia: 1.1 " in client.received
+        assert glances_own or int(client.status) in statuses, (what, client.received[:500])
+        seen[client.status] += 1
+    assert sorted(path.name for path in node.cache_dir.rglob("*")) == before
+    Bystander(node, image).once()
+    Proxy.check_log(node.service)
+    campaign.record(
+        "Clients", f"heads and URLs that make no sense, on the {site} site", times=len(ABSURD), clients=seen
+    )
+
+
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+#: Hidden in requests that somebody could read in more than one way.
+HIDDEN = b"GET /hidden HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+CHUNK = b"%x\r\n%s\r\n0\r\n\r\n" % (len(HIDDEN), HIDDEN)
+LENGTH = b"Content-Length: %d\r\n" % len(HIDDEN)
+POST = b"POST /asked HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+SMUGGLED: list[tuple[str, bytes]] = [
+    ("length and chunks", POST + b"Content-Length: 6\r\n" + CHUNKED + b"\r\n0\r\n\r\nX"),
+    ("length of chunks", POST + b"Content-Length: %d\r\n" % len(CHUNK) + CHUNKED + b"\r\n" + CHUNK),
+    ("chunks and length", POST + CHUNKED + LENGTH + b"\r\n0\r\n\r\n" + HIDDEN),
+    ("two lengths", POST + b"Content-Length: 0\r\n" + LENGTH + b"\r\n" + HIDDEN),
+    ("two equal lengths", POST + LENGTH * 2 + b"\r\n" + HIDDEN),
+    ("a list of lengths", POST + b"Content-Length: 0, %d\r\n\r\n" % len(HIDDEN) + HIDDEN),
+    ("a list of equal lengths", POST + b"Content-Length: 5, 5\r\n\r\nhello" + HIDDEN),
+    ("a length with a sign", POST + b"Content-Length: +%d\r\n\r\n" % len(HIDDEN) + HIDDEN),
+    ("a negative length", POST + b"Content-Length: -1\r\n\r\n" + HIDDEN),
+    ("a length in hex", POST + b"Content-Length: 0x%x\r\n\r\n" % len(HIDDEN) + HIDDEN),
+    ("a length with an underscore", POST + b"Content-Length: 1_0\r\n\r\n" + HIDDEN),
+    ("an empty length", POST + b"Content-Length: \r\n\r\n" + HIDDEN),
+    ("a length that overflows", POST + b"Content-Length: 18446744073709551616\r\n\r\n" + HIDDEN),
+    ("a length with text", POST + b"Content-Length: 5 bytes\r\n\r\nhello" + HIDDEN),
+    ("xchunked", POST + b"Transfer-Encoding: xchunked\r\n" + LENGTH + b"\r\n" + CHUNK),
+    ("chunked, identity", POST + b"Transfer-Encoding: chunked, identity\r\n\r\n" + CHUNK),
+    ("identity", POST + b"Transfer-Encoding: identity\r\n" + LENGTH + b"\r\n" + HIDDEN),
+    ("identity, chunked", POST + b"Transfer-Encoding: identity, chunked\r\n\r\n" + CHUNK),
+    ("two codings", POST + b"Transfer-Encoding: gzip\r\n" + CHUNKED + b"\r\n" + CHUNK),
+    ("chunked twice", POST + CHUNKED * 2 + b"\r\n" + CHUNK),
+    ("chunked and nothing", POST + b"Transfer-Encoding: chunked,\r\n\r\n" + CHUNK),
+    ("an empty coding", POST + b"Transfer-Encoding:\r\n" + LENGTH + b"\r\n" + HIDDEN),
+    ("chunked with a vertical tab", POST + b"Transfer-Encoding: \x0bchunked\r\n\r\n" + CHUNK),
+    ("chunked in quotes", POST + b'Transfer-Encoding: "chunked"\r\n\r\n' + CHUNK),
+    ("chunked with a parameter", POST + b"Transfer-Encoding: chunked;a=b\r\n\r\n" + CHUNK),
+    ("a space before the colon", POST + b"Transfer-Encoding : chunked\r\n" + LENGTH + b"\r\n" + CHUNK),
+    ("a tab before the colon", POST + b"Content-Length\t: 5\r\n\r\nhello" + HIDDEN),
+    ("a folded coding", POST + b"Transfer-Encoding:\r\n chunked\r\n" + LENGTH + b"\r\n" + CHUNK),
+    ("a folded field", POST + b"X: a\r\n b: c\r\n\r\n" + HIDDEN),
+    ("a field that begins with a space", POST + b" Content-Length: 5\r\n\r\nhello" + HIDDEN),
+    ("a bare LF after a field", POST + b"X: y\n" + CHUNKED + b"\r\n" + CHUNK),
+    ("only bare LFs", b"POST /asked HTTP/1.1\nHost: 127.0.0.1\n\n" + HIDDEN),
+    ("a bare LF at the end", POST + b"\n" + HIDDEN),
+    ("a bare CR in a field", POST + b"X: y\rContent-Length: 5\r\n\r\nhello" + HIDDEN),
+    ("a bare CR for a line", b"POST /asked HTTP/1.1\rHost: 127.0.0.1\r\r" + HIDDEN),
+    ("a field without a colon", POST + b"Content-Length 5\r\n\r\nhello" + HIDDEN),
+    ("a NUL in the coding", POST + b"Transfer-Encoding: chunked\0\r\n\r\n" + CHUNK),
+    ("chunks of HTTP/1.0", b"POST /asked HTTP/1.0\r\nHost: 127.0.0.1\r\n" + CHUNKED + b"\r\n" + CHUNK),
+    ("HTTP/0.9", b"GET /asked\r\n" + HIDDEN),
+    ("another version", b"POST /asked HTTP/1.9\r\nHost: 127.0.0.1\r\n\r\n" + HIDDEN),
+    ("no version", b"POST /asked \r\nHost: 127.0.0.1\r\n\r\n" + HIDDEN),
+    ("two hosts", POST + b"Host: y\r\n\r\n"),
+    ("no host", b"POST /asked HTTP/1.1\r\n\r\n"),
+    ("a chunk with a sign", POST + CHUNKED + b"\r\n+5\r\nhello\r\n0\r\n\r\n"),
+    ("a negative chunk", POST + CHUNKED + b"\r\n-1\r\n" + HIDDEN),
+    ("a chunk in 0x", POST + CHUNKED + b"\r\n0x5\r\nhello\r\n0\r\n\r\n"),
+    ("a chunk with a space before", POST + CHUNKED + b"\r\n 5\r\nhello\r\n0\r\n\r\n"),
+    ("a chunk with a space after", POST + CHUNKED + b"\r\n5 \r\nhello\r\n0\r\n\r\n"),
+    ("a chunk without a size", POST + CHUNKED + b"\r\n;a\r\nhello\r\n0\r\n\r\n"),
+    ("a chunk that is longer than it says", POST + CHUNKED + b"\r\n3\r\nhello\r\n0\r\n\r\n"),
+    ("a chunk that ends with LF", POST + CHUNKED + b"\r\n5\r\nhello\n0\r\n\r\n"),
+    ("a chunk size that ends with LF", POST + CHUNKED + b"\r\n5\nhello\r\n0\r\n\r\n"),
+    ("a bare LF in an extension", POST + CHUNKED + b"\r\n5;a\nb\r\nhello\r\n0\r\n\r\n"),
+    ("a bare CR in an extension", POST + CHUNKED + b"\r\n5;a\rb\r\nhello\r\n0\r\n\r\n"),
+    ("an extension without end", POST + CHUNKED + b"\r\n5;" + b"a" * 20000 + b"\r\nhello\r\n0\r\n\r\n"),
+    ("a bare LF for a trailer", POST + CHUNKED + b"\r\n0\r\n\n" + HIDDEN),
+    ("trailers without end", POST + CHUNKED + b"\r\n0\r\n" + b"X: y\r\n" * 20000 + b"\r\n"),
+]
+#: What has one meaning only, though it looks odd: how many answers there are before the last one.
+PLAIN: list[tuple[str, bytes]] = [
+    ("a length with zeros", POST + b"Content-Length: 005\r\n\r\nhello"),
+    ("CHUNKED", POST + b"Transfer-Encoding: CHUNKED\r\n\r\n" + CHUNK),
+    ("a tab before the value", POST + b"Transfer-Encoding:\tchunked\r\n\r\n" + CHUNK),
+    ("an extension", POST + CHUNKED + b"\r\n5;a=b\r\nhello\r\n0;c\r\n\r\n"),
+    ("zeros before a size", POST + CHUNKED + b"\r\n0000005\r\nhello\r\n00\r\n\r\n"),
+    ("a trailer", POST + CHUNKED + b"\r\n0\r\nContent-Length: 5\r\n\r\n"),
+    ("a URL for another host", b"POST http://x/asked HTTP/1.1\r\nHost: y\r\nContent-Length: 0\r\n\r\n"),
+    ("a length beside an underscore", POST + b"Content_Length: 5\r\nContent-Length: 0\r\n\r\n"),
+    ("an empty line before", b"\r\n" + POST + LENGTH + b"\r\n" + HIDDEN),
+]
+
+
+@pytest.mark.parametrize("site", ["data", "management"])
+def test_smuggling(node: Proxy, glance: Relay, image: Image, site: str, campaign: Campaign) -> None:
+    """What could be read as one request or as two is read in one way, or refused with all that follows."""
+    seen: Counter[str] = Counter()
+    hidden = 0
+    for what, text, plain in [*((*case, False) for case in SMUGGLED), *((*case, True) for case in PLAIN)]:
+        glance.calm()
+        port = node.port if site == "data" else node.manage_port
+        follow = b"GET /following HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
+        client = say(port, text, follow)
+        asked = Counter(exchange.path for exchange in glance.exchanges)
+        hidden += asked["/hidden"]
+        assert hidden == 0, what
+        assert client.over, what
+        if plain:
+            assert len(client.statuses) == 2, (what, client.statuses, client.received[:500])
+            assert client.statuses[0] != 400 or site == "management", (what, client.received[:500])
+            assert asked == ({"/asked": 1, "/following": 1} if site == "data" else {}), (what, asked)
+            seen["read in one way"] += 1
+        else:
+            assert client.statuses == [400], (what, client.statuses, client.received[:500])
+            assert asked["/following"] == 0, what
+            assert not any(exchange.request_whole for exchange in glance.exchanges), what
+            seen["refused"] += 1
+    Bystander(node, image).once()
+    campaign.record(
+        "Clients",
+        f"a request that hides another, on the {site} site",
+        times=len(SMUGGLED) + len(PLAIN),
+        clients=seen,
+        lost=f"{hidden} requests got through that were hidden in others",
+    )
+
+
+def test_numbers_of_refusals(node: Proxy) -> None:
+    """Refusals have been counted by site and reason, and the node is as it was."""
+    assert metric(node, "refused_total", 'site="data"', 'reason="malformed"') > 0
+    assert metric(node, "refused_total", 'site="management"', 'reason="malformed"') > 0
+    assert json.loads(request("GET", f"{node.manage_url}/cache").body)
