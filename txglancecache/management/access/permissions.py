@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from attrs import frozen
+from attrs import evolve, frozen
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, RequestRedirect, Rule
 
@@ -104,8 +104,6 @@ _MAP = Map(list(_rules()), strict_slashes=True).bind("localhost")
 
 def access(method: bytes, segments: Sequence[bytes]) -> Access:
     """What a request with this method and these decoded segments of its path has to bring."""
-    if not method.isupper():
-        return UNLISTED  # what matches the table would not be what it says
     # This is how Klein puts them together again.
     joined = b"/".join(segments)
     path = joined if joined.startswith(b"/") else b"/" + joined
@@ -113,4 +111,8 @@ def access(method: bytes, segments: Sequence[bytes]) -> Access:
         found = _MAP.match(path.decode("utf-8"), method.decode("ascii"))[0]
     except (HTTPException, RequestRedirect, UnicodeDecodeError):
         return UNLISTED
-    return found if isinstance(found, Access) else UNLISTED
+    if not isinstance(found, Access):
+        return UNLISTED
+    # Other spellings lead Klein to the same resource, but not to the page, which takes it by its word.
+    is_the_page = method in (b"GET", b"HEAD") and list(segments) == [b"cache", b""]
+    return found if is_the_page else evolve(found, page=False)

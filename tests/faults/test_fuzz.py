@@ -1,0 +1,193 @@
+"""Bytes of strangers, by the thousand: whatever comes, nothing is a bug, and the node goes on."""
+
+import random
+import re
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+from tests.cloud.client import request
+from tests.cloud.ports import LOOPBACK
+from tests.faults.campaign import Campaign
+from tests.integration.endless import EndlessOrigin, body_of
+from tests.integration.launching import Launch
+from tests.unit.fuzzing import PROMISES, Promise
+
+#: Connections at once.
+_AT_ONCE = 8
+_PHASES = (Phase.explicit, Phase.generate, Phase.shrink)
+
+
+def test_promises(campaign: Campaign) -> None:
+    """Everything that reads a stranger's bytes keeps what it promises about any bytes."""
+    tried: Counter[str] = Counter()
+    how = settings(
+        max_examples=campaign.scale(50, 8000),
+        derandomize=not campaign.whole,
+        database=None,
+        deadline=None,
+        phases=_PHASES,
+        suppress_health_check=list(HealthCheck),
+    )
+    for what, promise in PROMISES.items():
+        how(given(promise.values)(_counted(tried, what, promise)))()
+    campaign.record(
+        "Security",
+        f"made-up {', '.join(PROMISES)}",
+        times=tried.total(),
+        clients="each kept what is promised about it",
+    )
+
+
+def _counted(tried: Counter[str], what: str, promise: Promise) -> Callable[[object], None]:
+    def check(value: object) -> None:
+        tried[what] += 1
+        promise.check(value)
+
+    return check
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Launch]:
+    origin = EndlessOrigin()
+    launch = Launch(tmp_path)
+    try:
+        launch.start(*launch.flags(origin=origin.url, max_size="64MiB"))
+        yield launch
+    finally:
+        launch.clean_up()
+        origin.close()
+
+
+_METHODS = (
+    "GET",
+    "HEAD",
+    "DELETE",
+    "PUT",
+    "POST",
+    "OPTIONS",
+    "TRACE",
+    "CONNECT",
+    "get",
+    "PATCH",
+    "G\x00",
+    "",
+)
+_TARGETS = (
+    "/v2/images/a/file",
+    "/v2.5/images/b/file",
+    "/v2/images/a",
+    "/versions",
+    "/cache",
+    "/cache/",
+    "/cache/images?limit=5",
+    "/cache/events",
+    "/cache/jobs/1",
+    "/cache/prefetch",
+    "/v2/cache/a",
+    "/metrics",
+    "*",
+    "http://x/v2/images/a/file",
+)
+_VERSIONS = ("1.1",) * 9 + ("1.0", "2.0", "x")
+_HOSTS = (("Host: localhost",),) * 9 + ((), ("Host: ",), ("Host: a", "Host: b"))
+_FIELDS = (
+    "Range: bytes=0-9,5-6,-1",
+    "Range: bytes=" + "0-1," * 200,
+    "If-None-Match: " + '"a",' * 200,
+    "If-Range: W/",
+    "Content-Length: 5",
+    "Content-Length: -1",
+    "Content-Length: 5, 5",
+    "Transfer-Encoding: chunked",
+    "Transfer-Encoding: gzip, chunked",
+    "Expect: 100-continue",
+    "Connection: close, host, range, x-auth-token",
+    "Connection: upgrade",
+    "Upgrade: h2c",
+    "X-Auth-Token: " + "t" * 2000,
+    "Accept: text/html;q=0.5, */*;q=" + "0" * 50,
+    "Content-Type: application/json",
+    "Last-Event-ID: " + "9" * 30,
+    "X-Forwarded-For: " + "1.1.1.1, " * 100,
+    "X\u00ff: \u00ff",
+    " folded",
+    "no colon",
+)
+_BODIES = (
+    b"",
+    b"hello",
+    b"5\r\nhello\r\n0\r\n\r\n",
+    b"-1\r\n",
+    b'{"images": ["a"]}',
+    b"[" * 500,
+    b"\xff\x00" * 50,
+)
+
+
+def _made_up(rng: random.Random) -> bytes:
+    """A request, more or less."""
+    head = f"{rng.choice(_METHODS)} {rng.choice(_TARGETS)} HTTP/{rng.choice(_VERSIONS)}"
+    fields = [*rng.choice(_HOSTS), *rng.sample(_FIELDS, rng.randrange(4))]
+    data = bytearray("\r\n".join([head, *fields, "", ""]).encode("latin-1"))
+    data += rng.choice(_BODIES)
+    for _ in range(rng.choice((0, 0, 0, 1, 2, 8))):
+        place = rng.randrange(len(data) + 1)
+        what = rng.randrange(4)
+        if what == 0:
+            data[place:place] = rng.randbytes(rng.randrange(1, 5))
+        elif what == 1:
+            del data[place : place + rng.randrange(1, 9)]
+        elif what == 2:
+            data[place : place + 1] = rng.choice(
+                (b"\r\n", b"\n", b"\r", b"\x00", b"%", b"/", b";", b"\x1b", b" ")
+            )
+        else:
+            data[place:place] = data[: rng.randrange(len(data) + 1)]
+    return bytes(data)
+
+
+def test_requests(node: Launch, campaign: Campaign) -> None:
+    """Whatever is said to either site: no answer is a bug, and what is meant well is answered meanwhile."""
+    seeds = random.Random() if campaign.whole else random.Random(905)
+    seen: Counter[str] = Counter()
+    wrong: list[bytes] = []
+    meant_well = f"http://{LOOPBACK}:{node.data_port}/v2/images/a/file"
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for _ in range(campaign.scale(10, 400)):
+            requests = [_made_up(random.Random(seeds.randrange(1 << 30))) for _ in range(4 * _AT_ONCE)]
+            ports = [(node.data_port, node.manage_port)[number % 2] for number in range(len(requests))]
+            for said, answer in zip(requests, pool.map(_say, ports, requests), strict=True):
+                match = re.match(rb"HTTP/1\.[01] ([0-9]{3}) ", answer)
+                seen[f"{match[1].decode()[0]}xx" if match else "nothing"] += 1
+                # Others that begin with 5 say what is wrong with the request.
+                if (answer and not match) or (match and match[1] in (b"500", b"503")):
+                    wrong.append(said)
+            assert request("GET", meant_well).body == body_of("a")
+    campaign.record(
+        "Security",
+        "made-up and mangled requests to both sites",
+        times=seen.total(),
+        clients=seen,
+        lost="nothing",
+    )
+    assert wrong == []
+    assert not re.search(r"Traceback|Unhandled|#critical\]|\x1b", node.log())
+    assert node.stop() == (0, "")
+
+
+def _say(port: int, data: bytes) -> bytes:
+    """What is answered, until the node closes or says no more for a while."""
+    answer = bytearray()
+    with closing(socket.create_connection((LOOPBACK, port), timeout=10)) as client, suppress(OSError):
+        client.sendall(data)
+        client.settimeout(0.3)
+        while len(answer) < 1 << 20 and (piece := client.recv(1 << 16)):
+            answer += piece
+    return bytes(answer)
