@@ -229,7 +229,7 @@ def run(
 
 
 def fetch(port: int, path: str, headers: Mapping[str, str] | None = None, times: int = 1) -> int:
-    """Download so many times, one after the other, as `run`: a cache has it then. Returns the bytes that came."""
+    """Download so many times, one after the other, as `run`: a cache has it then. Returns how much came."""
     return run(Load(port, path, requests=times, headers=headers or {})).bytes
 
 
