@@ -16,6 +16,7 @@ used here and in the channels that are made of this one, only.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.error import ConnectionAborted
@@ -198,14 +199,20 @@ class ClientChannel(_HTTPChannel):  # type: ignore[misc]  # see above
         return client_of(address, said(b"X-Forwarded-For", []), said(b"Forwarded", []), self.site.is_trusted)
 
     def _nothing_comes(self) -> None:
-        self.loseConnection()
+        if self._waitingForTransport:
+            self._wait_for_taking(self._nothing_comes)
+        else:
+            self.loseConnection()
 
     def _head_is_late(self) -> None:
         if self._waitingForTransport:
-            # It cannot go on: nothing is read until the client has taken the answers that it has asked for.
-            self._deadline.set(self.site.turnstile.limits.head_timeout, self._head_is_late)
+            self._wait_for_taking(self._head_is_late)
         else:
             self.refuse(Refusal.SLOW_HEAD)
+
+    def _wait_for_taking(self, call: Callable[[], None]) -> None:
+        # It cannot go on: nothing is read until the client has taken the answers that it has asked for.
+        self._deadline.set(self.site.turnstile.limits.head_timeout, call)
 
     # The body
 
