@@ -60,6 +60,7 @@ class Index:
     _jobs: list[JobRecord] = field(factory=list, init=False)
     _writing: DeferredLock = field(factory=DeferredLock, init=False)
     _closed: bool = field(default=False, init=False)
+    _failing: bool = field(default=False, init=False)
 
     @property
     def rebuilding(self) -> bool:
@@ -161,13 +162,21 @@ class Index:
         if not batch:
             return succeed(True)
 
+        def written(_: None) -> bool:
+            if self._failing:
+                self._failing = False
+                _log.info("The index is written again")
+            return True
+
         def keep(failure: Failure) -> bool:
-            _log.error("Cannot write the index: {error}", error=failure.getErrorMessage())
+            if not self._failing:
+                self._failing = True
+                _log.error("Cannot write the index: {error}", error=failure.getErrorMessage())
             self._pending = {**batch, **self._pending}
             self._schedule(_RETRY_INTERVAL)
             return False
 
-        return self._run(lambda: self._write(batch)).addCallbacks(lambda _: True, keep)
+        return self._run(lambda: self._write(batch)).addCallbacks(written, keep)
 
     def _write(self, batch: _Batch) -> None:
         database = self._database
