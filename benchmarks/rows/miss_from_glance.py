@@ -46,8 +46,8 @@ def run(stage: Stage) -> Row:
             turns |= {AFTER: partial(_miss, after, image, token), HASHING: partial(_hash, size)}
         for warmed_up in turns.values():
             warmed_up()
-        samples = measure.interleaved(stage, f"{store} store", turns)
         name = "file" if store == FILE_STORE else store
+        samples = measure.interleaved(stage, f"{name} store", turns)
         what = f"miss from a real Glance, {name} store, digest check on: throughput /"
         ratio = partial(samples.ratios, "bytes_per_second")
         if store == SWIFT_STORE:

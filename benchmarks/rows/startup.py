@@ -83,7 +83,8 @@ def _record(directory: Directory, origin: str) -> Record:
     key = hashlib.sha256(f"{origin}\n{image_id}".encode()).hexdigest()[:40]
     body = f"{key}.00000000"
     path = directory.body_path(body)
-    path.parent.mkdir(exist_ok=True)
+    if not path.parent.exists():
+        path.parent.mkdir()
     with path.open("wb") as file:
         file.truncate(_BODY)
     return Record(
