@@ -141,6 +141,12 @@ class Cache:
             self._index.delete(key)
         for record in found.records:
             self._restore(record)
+        for record in found.bloated:
+            # What it holds unrecorded is fetched again, and would count for nothing until then.
+            try:
+                self._directory.empty_gaps(record.body, record.extents.gaps(0, record.size))
+            except StoreError as error:
+                _log.warn("Unrecorded bytes stay on disk: {error}", error=str(error))
         self._orphans = Orphans(
             found.orphans,
             self.origin,
