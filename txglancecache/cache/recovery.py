@@ -17,14 +17,24 @@ from txglancecache.store.directory import BodyFile, Directory
 from txglancecache.store.schema import Record
 from txglancecache.waiting import InThread, Signal
 
+#: What a file may take beyond its recorded bytes: whole blocks at both ends of an extent, and what the file
+#: system itself needs.
+_SLACK = 64 << 10
+_SLACK_PER_EXTENT = 8 << 10
+
 
 @frozen
 class Found:
-    """The rows to go on with, the keys of those to forget, and the files that no row speaks of."""
+    """The rows to go on with, the keys of those to forget, and the files that no row speaks of.
+
+    ``bloated`` are those of the rows whose files take more of the disk than is recorded: a crash came before
+    the rest could be.
+    """
 
     records: tuple[Record, ...]
     forgotten: tuple[str, ...]
     orphans: tuple[BodyFile, ...]
+    bloated: tuple[Record, ...]
 
 
 def reconcile(records: Iterable[Record], files: Iterable[BodyFile], origin: str) -> Found:
@@ -37,6 +47,7 @@ def reconcile(records: Iterable[Record], files: Iterable[BodyFile], origin: str)
     unclaimed = {file.name: file for file in files}
     good: list[Record] = []
     forgotten: list[str] = []
+    bloated: list[Record] = []
     for record in sorted(records, key=lambda record: record.last_access):
         file = unclaimed.get(record.body)
         if file is None or file.size != record.size or record.origin != origin or not _is_sound(record):
@@ -44,7 +55,15 @@ def reconcile(records: Iterable[Record], files: Iterable[BodyFile], origin: str)
         else:
             del unclaimed[record.body]
             good.append(record)
-    return Found(tuple(good), tuple(forgotten), tuple(unclaimed.values()))
+            if _is_bloated(record, file):
+                bloated.append(record)
+    return Found(tuple(good), tuple(forgotten), tuple(unclaimed.values()), tuple(bloated))
+
+
+def _is_bloated(record: Record, file: BodyFile) -> bool:
+    recorded = record.extents.total
+    slack = _SLACK + len(record.extents) * _SLACK_PER_EXTENT
+    return recorded < record.size and file.allocated > recorded + slack
 
 
 def _is_sound(record: Record) -> bool:

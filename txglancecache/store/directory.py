@@ -14,6 +14,7 @@ the process. It knows names and files; which of them are worth keeping is decide
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -26,6 +27,7 @@ from attrs import define, field, frozen
 from twisted.logger import Logger
 
 from txglancecache.errors import DirectoryLocked, StoreError, StoreUnusable
+from txglancecache.extents import Extents
 
 _log = Logger()
 
@@ -62,6 +64,8 @@ class Directory:
 
     path: Path
     _lock: int = field(alias="_lock")
+    #: Directories of bodies whose names are on disk.
+    _shards: set[str] = field(factory=set, init=False)
     _making: Lock = field(factory=Lock, init=False)
 
     @classmethod
@@ -134,7 +138,11 @@ class Directory:
         if not path.parent.exists():
             self._make_anew()
             path.parent.mkdir(mode=0o700, exist_ok=True)
+            self._shards.discard(path.parent.name)
+        if path.parent.name not in self._shards:
+            # Whoever else has just made it may not have synced it yet.
             sync_directory(self.bodies_path)
+            self._shards.add(path.parent.name)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             os.ftruncate(fd, size)
@@ -167,6 +175,21 @@ class Directory:
             reason = f"{found.st_size} bytes long instead of {size}" if regular else "no regular file"
             raise BodyUnusable(name, reason)
         return fd
+
+    def empty_gaps(self, name: str, gaps: Extents) -> None:
+        """Have ``gaps`` of the body file take no room on disk, where the file system can do that.
+
+        :raises StoreError: the file cannot be opened.
+        """
+        try:
+            fd = _open_file(self.body_path(name))
+        except OSError as error:
+            raise BodyUnusable(name, error.strerror or str(error)) from error
+        try:
+            for start, stop in gaps:
+                _punch_hole(fd, start, stop - start)
+        finally:
+            os.close(fd)
 
     def body_label(self, name: str) -> bytes | None:
         """What `create_body` was told that the file holds, or ``None`` where that was not kept."""
@@ -325,6 +348,16 @@ def _refuse_strangers_in(path: Path) -> None:
     if (path / "bodies").is_dir():
         for shard in (path / "bodies").iterdir():
             _refuse_strangers(shard, linked=False)
+
+
+def _punch_hole(fd: int, start: int, length: int) -> None:
+    """``fallocate(2)``, ``FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE``; where it fails, the bytes stay."""
+    library = ctypes.CDLL(None)
+    # Where there is the one with 64 in its name, the other may take shorter offsets.
+    fallocate = getattr(library, "fallocate64", None) or getattr(library, "fallocate", None)
+    if fallocate is not None:
+        fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+        fallocate(fd, 3, start, length)
 
 
 def _lock(path: Path, flags: int) -> int:

@@ -107,6 +107,21 @@ def test_what_is_to_be_removed_evicts_nobody(world: World) -> None:
     assert not stray.exists()
 
 
+def test_bytes_that_came_to_no_record(tmp_path: Path) -> None:
+    """What a crash kept from being recorded takes no room afterwards; what was recorded stays."""
+    world, origin = World(tmp_path / "cache"), Origin(BODY)
+    world.read(origin)
+    origin.last.give(1 << 18)
+    world.clock.pump([0.5] * 6)
+    origin.last.give(1 << 19)
+    again = world.crash()
+    [file] = again.directory.bodies()
+    assert file.size == len(BODY)
+    assert 1 << 18 <= file.allocated <= (1 << 18) + (16 << 10)
+    assert again.steward.status().bytes_on_disk == 1 << 18
+    assert again.directory.body_path(file.name).read_bytes()[: 1 << 18] == BODY[: 1 << 18]
+
+
 def test_an_entry_that_leaves_is_gone(world: World) -> None:
     """Nothing waits for the collector of cycles, which never looks at what came at the start."""
     entry = world.cache.find("image-1")
