@@ -112,6 +112,13 @@ class Cloud:
             self._open_glance = start_open_glance(self.installation, self.processes)
         return Images(self._open_glance.url, lambda user: None)
 
+    def restart_open_glance(self) -> None:
+        """Kill that second Glance in the middle of whatever it does, and start it again."""
+        assert self._open_glance is not None
+        service = self.processes.restart(self._open_glance.service)
+        self._open_glance = glances.Glance(service, self._open_glance.url)
+        self._open_glance.wait()
+
     def client_environment(self, user: str) -> dict[str, str]:
         """What OpenStack's command line clients read."""
         project = {"alice": "demo", "bob": "other"}.get(user, "demo")

@@ -34,6 +34,7 @@ class Service:
     name: str
     popen: "subprocess.Popen[bytes]"
     log: Path | None
+    again: "Callable[[], Service]"
 
     @property
     def pid(self) -> int:
@@ -89,7 +90,7 @@ def start(
             env=env,
             cwd=cwd,
         )
-    return Service(name, popen, log)
+    return Service(name, popen, log, lambda: start(name, command, log, env=env, cwd=cwd))
 
 
 def stop(services: Sequence[Service], grace: float = 3) -> None:
@@ -143,6 +144,13 @@ class Processes:
         conf = self.directory / f"{name}.gunicorn.py"
         conf.write_text("".join(f"{key} = {value!r}\n" for key, value in settings.items()))
         return self.start(name, gunicorn, env={**env, "GUNICORN_CMD_ARGS": f"--config {conf}"})
+
+    def restart(self, service: Service) -> Service:
+        """Kill it and start it again, as it was."""
+        stop([service], grace=0)
+        self.services.remove(service)
+        self.services.append(service.again())
+        return self.services[-1]
 
     def stop(self) -> None:
         stop(self.services)
