@@ -72,6 +72,8 @@ def _parser() -> argparse.ArgumentParser:
 def _measure(subjects: Sequence[Subject], scale: Scale, seconds: float) -> Result:
     began, rows = time.monotonic(), []
     _sweep()
+    STATE.mkdir(exist_ok=True)
+    where = machine(STATE)
     for subject in subjects:
         if time.monotonic() - began > seconds:
             rows.append(Row(subject.key, subject.key, error="no time was left"))
@@ -82,7 +84,7 @@ def _measure(subjects: Sequence[Subject], scale: Scale, seconds: float) -> Resul
     return Result(
         date=f"{datetime.now(UTC):%Y-%m-%d}",
         seconds=time.monotonic() - began,
-        machine=machine(STATE),
+        machine=where,
         versions=versions(Installation(cloud) if cloud.exists() else None),
         rows=rows,
     )

@@ -25,6 +25,7 @@ def machine(where: Path) -> Mapping[str, str]:
         "Memory": f"{memory / GIB:.0f} GiB",
         "Kernel": f"{platform.system()} {platform.release()}",
         "File system": _file_system(where),
+        "Load before it began": f"{os.getloadavg()[0]:.1f}",
     }
 
 
