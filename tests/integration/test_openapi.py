@@ -62,6 +62,10 @@ def test_document(node: Launch, tmp_path: Path) -> None:
     # A body that was made up may be as long as the longest that is allowed.
     report = "\n".join(line[:300] for line in (ran.stdout + ran.stderr).splitlines())
     assert ran.returncode == 0, report
+    described = node.ask("GET", "/cache/openapi.json")[1]["paths"]
+    assert f"Tested: {sum(map(len, described.values()))}" in report, report
+    for phase in ("Coverage", "Fuzzing", "Stateful"):
+        assert f"✅ {phase}" in report, report
     assert "Traceback" not in node.log()
     assert node.stop() == (0, "")
 

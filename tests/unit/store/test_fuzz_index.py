@@ -39,6 +39,7 @@ GOOD: dict[str, Any] = {
     "created": 1.0,
     "last_access": 1.0,
     "pinned": 0,
+    "stamp": None,
 }
 JOB: dict[str, Any] = {
     "id": 1,
