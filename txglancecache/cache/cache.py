@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from txglancecache.batches import Batches
 from txglancecache.cache.body import Body
 from txglancecache.cache.entry import DigestCheck, Entry
 from txglancecache.cache.events import EventLog
@@ -95,6 +96,7 @@ class Cache:
     _wall: Callable[[], float] = time.time
     counters: Counters = field(factory=Counters, init=False)
     roster: Roster = field(init=False)
+    batches: Batches = field(init=False)
     events: EventLog = field(init=False)
     _room: Room = field(init=False)
     shelf: Shelf = field(init=False)
@@ -115,6 +117,7 @@ class Cache:
             self._evicted,
         )
         self._room = self.roster.room
+        self.batches = Batches(self._reactor)
         self.shelf = Shelf(self._reactor)
         self.events = EventLog(self._wall)
         self.quarantine = Quarantine(
@@ -308,6 +311,9 @@ class Cache:
 
     # -- what fills tell (FillObserver) ----------------------------------------------------------
 
+    def fill_busy(self, entry: Entry) -> None:
+        self.roster.fills.add(entry)
+
     def fill_started(self, entry: Entry) -> None:
         self.events.note("fill-started", entry.image.image_id, format_size(entry.image.size))
 
@@ -322,6 +328,7 @@ class Cache:
         self.fill_grew(entry)
 
     def fill_idle(self, entry: Entry) -> None:
+        self.roster.fills.discard(entry)
         there = f"{format_size(entry.extents.total)} of {format_size(entry.image.size)}"
         self.events.note("fill-finished", entry.image.image_id, there)
         slot = self.roster.slot_of(entry)
@@ -329,6 +336,7 @@ class Cache:
             self.roster.resize(entry)
             if entry.durable != entry.extents or entry.verified:
                 slot.recorder.note_growth()
+        self._drop_if_empty(entry)
 
     def fill_mismatch(self, entry: Entry, error: DigestMismatch) -> None:
         self.counters.verification_failures += 1
@@ -345,6 +353,9 @@ class Cache:
 
     def _reader_left(self, entry: Entry, fill: Fill) -> None:
         fill.update()
+        self._drop_if_empty(entry)
+
+    def _drop_if_empty(self, entry: Entry) -> None:
         if not entry.extents and entry.idle and not entry.dropped:
             # Nothing came of it: an entry without a byte is of use to nobody.
             self.drop(entry, "nothing came")
