@@ -103,6 +103,7 @@ class Cache:
     quarantine: Quarantine = field(init=False)
     _orphans: Orphans = field(init=False)
     _recovering: Deferred[None] | None = field(default=None, init=False)
+    _disk_failing: bool = field(default=False, init=False)
     _trimming: LoopingCall = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -289,7 +290,7 @@ class Cache:
             _log.info("Dropped image {image_id}: {reason}", image_id=entry.image.image_id, reason=reason)
             self.events.note("dropped", entry.image.image_id, reason)
             entry.body.remove().addErrback(
-                lambda failure: _log.failure("Cannot remove {body}", failure, body=entry.body.name)
+                lambda failure: _log.warn("A file stays behind: {error}", error=failure.getErrorMessage())
             )
 
     def outdated(self, entry: Entry) -> None:
@@ -306,7 +307,10 @@ class Cache:
         if entry.dropped or isinstance(error, NoRoom):
             return
         self.events.note("disk-failed", entry.image.image_id, str(error))
-        _log.error("Image {image_id}: {error}", image_id=entry.image.image_id, error=str(error))
+        if isinstance(error, BodyAltered | BodyUnusable) or not self._disk_failing:
+            _log.error("Image {image_id}: {error}", image_id=entry.image.image_id, error=str(error))
+        if not isinstance(error, BodyAltered | BodyUnusable):
+            self._disk_failing = True
         self.drop(entry, str(error))
 
     # -- what fills tell (FillObserver) ----------------------------------------------------------
@@ -323,6 +327,9 @@ class Cache:
             slot.recorder.note_growth()
 
     def fill_verified(self, entry: Entry) -> None:
+        if self._disk_failing:
+            self._disk_failing = False
+            _log.info("The disk takes bodies again")
         self.counters.verified += 1
         self.events.note("verified", entry.image.image_id)
         self.fill_grew(entry)
