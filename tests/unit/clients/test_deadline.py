@@ -1,0 +1,43 @@
+"""One thing to be done when the time is up."""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+
+from txglancecache.clients.deadline import Deadline
+
+
+def test_deadline() -> None:
+    """It is done once, at its time, however often that was moved, and not at all if it was cleared."""
+    clock, done = Clock(), []
+    deadline = Deadline(clock)
+    deadline.set(10, lambda: done.append("late"))
+    deadline.set(2, lambda: done.append("soon"))
+    clock.advance(2)
+    assert done == ["soon"]
+    clock.advance(20)
+    assert done == ["soon"]
+    deadline.set(10, lambda: done.append("first"))
+    clock.advance(9)
+    deadline.set(10, lambda: done.append("moved"))
+    clock.advance(9)
+    assert done == ["soon"]
+    clock.advance(1)
+    assert done == ["soon", "moved"]
+    deadline.set(1, lambda: done.append("never"))
+    deadline.clear()
+    clock.advance(5)
+    assert done == ["soon", "moved"]
+    assert clock.calls == []
+
+
+def test_end() -> None:
+    """Nothing is left behind."""
+    clock, done = Clock(), []
+    deadline = Deadline(clock)
+    deadline.set(1, lambda: done.append(1))
+    deadline.end()
+    deadline.end()
+    assert clock.calls == []
+    clock.advance(5)
+    assert done == []
