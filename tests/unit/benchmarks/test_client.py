@@ -56,11 +56,11 @@ def test_every_client_gets_every_body(origin: Callable[..., int]) -> None:
 def test_a_window_counts_what_came_within_it(origin: Callable[..., int]) -> None:
     """At a rate that is known, over a time that is known."""
     calls: list[str] = []
-    load = Load(origin(rate=4e6), f"{_IMAGE}/file", clients=2, seconds=0.5, settle=0.2)
+    load = Load(origin(rate=4e6), f"{_IMAGE}/file", clients=2, seconds=0.3, settle=1.0)
     came = run(load, lambda: calls.append("begin"), lambda: calls.append("end"))
     assert calls == ["begin", "end"]
-    assert came.seconds == pytest.approx(0.5, abs=0.4)
-    assert came.bytes_per_second < 8e6
+    assert came.seconds == pytest.approx(0.3, abs=0.4)
+    assert came.bytes_per_second < 8e6  # more if what came before were counted
 
 
 def test_the_origin_answers_as_glance_does(origin: Callable[..., int]) -> None:
