@@ -111,7 +111,7 @@ class SendfileProducer:
         self._end(ClientGone())
 
     def _send(self) -> int:
-        """Send a piece and see to what comes next; returns how many bytes were sent."""
+        """Send a piece, and see to what comes next unless it is the next piece; returns how much was sent."""
         if self._ended:
             return 0
         source = self._source
@@ -127,10 +127,8 @@ class SendfileProducer:
                 self._sendfile(ready)
                 if not source.left:
                     self._end(None)
-                elif source.position < before + ready:
+                elif source.position < before + PIECE:
                     self._ask()
-                else:
-                    self._turn.line_up(self._send)
         except Exception as error:
             self._end(error)
         return source.position - before

@@ -42,14 +42,17 @@ class Turn:
         return max(_LEAST, min(PIECE, _PER_TURN // max(1, self.active)))
 
     def take(self, send: Callable[[], int]) -> None:
-        """Have ``send`` called, which returns how many bytes it sent: now, or when its turn comes."""
-        if self._line or self._sent >= _PER_TURN:
-            self.line_up(send)
-        else:
-            self._sent += send()
+        """Have ``send`` called: now, unless others wait or the turn is used up.
+
+        It returns how many bytes it sent. When that is a whole `PIECE`, it is called again.
+        """
+        waiting = bool(self._line)
+        self._line.append(send)
+        if not waiting:
+            self._work()
 
     def line_up(self, send: Callable[[], int]) -> None:
-        """Have ``send`` called in a later turn, after those who stand in line already."""
+        """Have ``send`` called in one of the next turns, never before this returns."""
         self._line.append(send)
         self._schedule()
 
@@ -61,7 +64,14 @@ class Turn:
         """A new turn. What is counted since the last one may be several turns' worth: never too little."""
         self._next = None
         self._sent = 0
+        self._work()
+
+    def _work(self) -> None:
         while self._line and self._sent < _PER_TURN:
-            self._sent += self._line.popleft()()
+            send = self._line.popleft()
+            sent = send()
+            self._sent += sent
+            if sent == PIECE:
+                self._line.append(send)
         if self._line:
             self._schedule()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from attrs import define, field
+from attrs import define
 from twisted.internet.base import DelayedCall
 from twisted.internet.task import Clock
 
@@ -24,18 +24,17 @@ class Turns(Clock):
 
 @define(eq=False)
 class Client:
-    """Takes ``pieces`` pieces, each in a turn of its own, and says so in ``log``."""
+    """Takes ``pieces`` pieces, and says so in ``log``."""
 
     name: str
     pieces: int
-    turn: Turn
-    log: list[str] = field(factory=list)
+    log: list[str]
 
     def send(self) -> int:
+        if not self.pieces:
+            return 0
         self.pieces -= 1
         self.log.append(self.name)
-        if self.pieces:
-            self.turn.line_up(self.send)
         return PIECE
 
 
@@ -44,12 +43,13 @@ def test_a_turn_has_room_for_a_few() -> None:
     clock = Turns()
     turn, log = Turn(clock), list[str]()
     for number in range(2 * _FITTING + 1):
-        turn.take(Client(f"{number}", 1, turn, log).send)
-    assert len(log) == _FITTING
+        turn.take(Client(f"{number}", 1, log).send)
+    assert log == [f"{number}" for number in range(_FITTING)]
     clock.advance(1)
     assert len(log) == 2 * _FITTING
     clock.advance(1)
     assert log == [f"{number}" for number in range(2 * _FITTING + 1)]
+    clock.advance(1)
     assert not clock.getDelayedCalls()
 
 
@@ -57,11 +57,31 @@ def test_nobody_is_overtaken() -> None:
     """Those who want more stand behind those who wait already, and so do newcomers."""
     clock = Turns()
     turn, log = Turn(clock), list[str]()
-    turn.line_up(Client("greedy", 3, turn, log).send)
-    turn.line_up(Client("modest", 1, turn, log).send)
-    turn.take(Client("new", 1, turn, log).send)
+    turn.line_up(Client("greedy", 3, log).send)
+    turn.line_up(Client("modest", 1, log).send)
+    turn.take(Client("new", 1, log).send)
     clock.advance(1)
     assert log == ["greedy", "modest", "new", "greedy", "greedy"]
+
+
+def test_one_alone_goes_on() -> None:
+    """Who has the turn for itself sends piece after piece, but no more than one turn's worth."""
+    clock = Turns()
+    turn, log = Turn(clock), list[str]()
+    turn.take(Client("one", _FITTING + 3, log).send)
+    assert len(log) == _FITTING
+    clock.advance(1)
+    assert len(log) == _FITTING + 3
+
+
+def test_later_is_never_now() -> None:
+    """Who stands in line has not been called when that returns."""
+    clock = Turns()
+    turn, log = Turn(clock), list[str]()
+    turn.line_up(Client("later", 1, log).send)
+    assert log == []
+    clock.advance(1)
+    assert log == ["later"]
 
 
 def test_what_one_may_hold_in_memory_shrinks_with_their_number() -> None:
