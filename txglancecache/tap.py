@@ -84,6 +84,7 @@ from txglancecache.service.process import (
     go_by_uptime,
     heed_signals,
     here_to_stay,
+    let_reactor_through,
     one_line,
     owned_by,
     starved,
@@ -106,6 +107,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     go_by_uptime(reactor)
+    let_reactor_through()
     twistd: dict[str, Any] = options.parent or {}
     try:
         if twistd.get("chroot") is not None:

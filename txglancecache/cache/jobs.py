@@ -33,6 +33,8 @@ _log = Logger()
 _HISTORY = 200
 #: Jobs that are begun before others have their turn.
 _AT_A_TIME = 100
+#: Those among them that turn out to be over, or to stand elsewhere in the queue by now.
+_OUTDATED_AT_A_TIME = 1000
 _STATES = frozenset(state.value for state in JobState)
 _KINDS = frozenset(kind.value for kind in JobKind)
 _FIRST_DELAY = 2.0
@@ -110,6 +112,7 @@ class Jobs:
     _timer: IDelayedCall | None = field(default=None, init=False)
     _working: bool = field(default=False, init=False)
     _pumping: bool = field(default=False, init=False)
+    _cancelling: int = field(default=0, init=False)
 
     # -- the beginning and the end ---------------------------------------------------------------
 
@@ -225,13 +228,17 @@ class Jobs:
 
         def cancel(jobs: list[_Job]) -> None:
             nonlocal cancelled
-            # One that has begun meanwhile was waiting when this was asked for.
             left = [job for job in jobs if not job.state.over]
             cancelled += len(left)
             for job in left:
                 self._cancel(job)
 
-        await Batches(self._clock).each(waiting, cancel)
+        # None of them is to begin now.
+        self._cancelling += 1
+        try:
+            await Batches(self._clock).each(waiting, cancel)
+        finally:
+            self._cancelling -= 1
         self._pump()
         return cancelled
 
@@ -244,7 +251,7 @@ class Jobs:
 
     def _pump(self) -> None:
         """Begin what may be begun; many that are over at once do not hold the reactor up."""
-        if not self._working or self._pumping:
+        if not self._working or self._pumping or self._cancelling:
             return
         self._cancel_timer()
         self._pumping = True
@@ -258,20 +265,23 @@ class Jobs:
                 self._begin(job)
         finally:
             self._pumping = False
-        if begun == _AT_A_TIME:
+        more = bool(self._ready) and len(self._running) < self._settings.concurrency
+        if begun == _AT_A_TIME or more:
             self._timer = self._clock.callLater(0, self._on_time)
         elif self._later:
             delay = max(0.0, self._later[0][0] - self._clock.seconds())
             self._timer = self._clock.callLater(delay, self._on_time)
 
     def _next(self) -> _Job | None:
-        """The job to begin next. Both heaps may hold what is out of date."""
+        """The job to begin next, if one is found soon enough. Both heaps may hold what is out of date."""
         now = self._clock.seconds()
         while self._later and self._later[0][0] <= now:
             waited = self._jobs.get(heappop(self._later)[1])
             if waited is not None:
                 self._wait(waited)
-        while self._ready:
+        for _ in range(_OUTDATED_AT_A_TIME):
+            if not self._ready:
+                break
             priority, job_id = heappop(self._ready)
             job = self._jobs.get(job_id)
             if (

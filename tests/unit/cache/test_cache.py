@@ -595,7 +595,7 @@ def test_nothing_came_and_nobody_waits(world: World, origin: Origin) -> None:
 
 
 def test_fills_are_counted(world: World, origin: Origin) -> None:
-    """The count of images of which bytes are fetched or checked follows what goes on, purged ones left out."""
+    """How many images are fetched or checked is known at any time; those that were purged do not count."""
     reader = world.read(origin)
     assert world.steward.status().fills == 1
     origin.last.give()
