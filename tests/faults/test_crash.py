@@ -128,6 +128,7 @@ class Lane:
             assert entry["complete"] >= row.verified
         assert self.lost == 0
         assert eventually(self.is_tidy), (self.files(), rows(self.proxy.cache_dir))
+        assert self.proxy.disk_use() <= MAX_SIZE + 2 * MIB
         self.crowd.sample(self.rng, 2)
         assert self.crowd.wrong == []
 

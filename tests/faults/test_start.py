@@ -86,7 +86,7 @@ def modules_time(home: Path) -> tuple[float, float]:
 
 def test_start_with_many_images(campaign: Campaign, home: Path) -> None:
     """Every image is there when the node first answers, and that is soon: the loading of modules is most of
-    it with ten thousand."""
+    it with ten thousand. `--check` keeps off while it runs."""
     count = campaign.scale(10_000, 100_000)
     proxy = Proxy(ORIGIN, home, home, {"max_entries": count, "min_free": 0, "max_size": "100GiB"})
     fill(proxy.cache_dir, count)
@@ -96,10 +96,13 @@ def test_start_with_many_images(campaign: Campaign, home: Path) -> None:
         proxy.start()
         took, worked = time.monotonic() - begun, processor_time(proxy.service.pid)
         there = proxy.status()["entries"]
+        refused = proxy.check()
         proxy.stop()
     finally:
         proxy.close()
     assert there == count
+    said = f"twistd glancecache: cache directory {proxy.cache_dir} is in use by another process\n"
+    assert (refused.returncode, refused.stdout, refused.stderr) == (1, "", said)
     assert worked < MODULES + count / IMAGES_A_SECOND
     begun = time.monotonic()
     checked = proxy.check()
