@@ -216,7 +216,7 @@ def test_one_reading(make: Callable[..., Any], data: bytes) -> None:
     """Requests that are answered are those that another strict parser finds, in order, with the same bodies;
     and what is refused is the last."""
     found = outcome(make, [data])
-    assert all(status == 200 for status in found.statuses[:-1])
+    assert set(found.statuses[:-1]) <= {100, 200}
     strict, no_objection = strictly(data)
     ours = [(method, path(uri), body) for method, uri, body in found.asked]
     theirs = [(method, path(uri), body) for method, uri, body in strict]
