@@ -28,7 +28,7 @@ def test_promises(campaign: Campaign) -> None:
     """Everything that reads a stranger's bytes keeps what it promises about any bytes."""
     tried: Counter[str] = Counter()
     how = settings(
-        max_examples=campaign.scale(50, 8000),
+        max_examples=campaign.scale(20, 8000),
         derandomize=not campaign.whole,
         database=None,
         deadline=None,
@@ -159,7 +159,7 @@ def test_requests(node: Launch, campaign: Campaign) -> None:
     wrong: list[bytes] = []
     meant_well = f"http://{LOOPBACK}:{node.data_port}/v2/images/a/file"
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for _ in range(campaign.scale(10, 400)):
+        for _ in range(campaign.scale(6, 400)):
             requests = [_made_up(random.Random(seeds.randrange(1 << 30))) for _ in range(4 * _AT_ONCE)]
             ports = [(node.data_port, node.manage_port)[number % 2] for number in range(len(requests))]
             for said, answer in zip(requests, pool.map(_say, ports, requests), strict=True):

@@ -174,19 +174,21 @@ def _try_everybody(
     cloud: Cloud, proxy: Proxy, image: Image, tricks: tuple[dict[str, str], ...]
 ) -> Counter[str]:
     seen: Counter[str] = Counter()
+    revoked = cloud.identity.issue("alice")
+    cloud.identity.revoke(revoked)
     tokens = {
         "bob": cloud.token("bob"),
         "reader": cloud.token("reader"),
         "nobody": None,
         "garbage": "gAAAAABgarbage",
-        "expired": cloud.expired_token("alice"),
+        "revoked": revoked,
     }
     for token in tokens.values():
         expected = cloud.images.get(image, token).status
         if expected == 200:
             continue  # shared with bob
         for fields in tricks:
-            for method in ("GET", "HEAD"):
+            for method in ("GET",) if fields else ("GET", "HEAD"):
                 answer = proxy.get(image, token, fields, method)
                 if answer.status < 400 or is_in(image.payload, answer.body):
                     seen["let in"] += 1
@@ -249,7 +251,7 @@ def test_a_refusal_tells_nothing(cloud: Cloud, proxy: Proxy, relay: Relay, campa
     images = [cloud.images.create(BODY) for _ in range(2)]
     assert proxy.download(images[0], cloud.token("alice")).sha512 == BODY.sha512
     proxy.until_complete(images[0])
-    rounds = campaign.scale(8, 120)
+    rounds = campaign.scale(5, 120)
     for _ in range(rounds):
         for token in tokens:
             for method in ("GET", "HEAD"):
@@ -595,6 +597,7 @@ def test_forwarded(
     spellings += [{name.lower(): value} for name, value in claims.items()]
     spellings += [{name.upper(): value, "Connection": "Forwarded"} for name, value in claims.items()]
     kept = 0
+    spellings = spellings[:: campaign.scale(4, 1)]
     for fields in [*spellings, claims]:
         for path in (image.path, "/v2/images", "/versions"):
             begin = len(relay.exchanges)
@@ -667,7 +670,7 @@ def test_management_lets_nobody_in(cloud: Cloud, start_proxy: ProxyFactory, camp
     member = f"X-Auth-Token: {cloud.token('alice')}\r\n"
     spelt = [(*how, token) for each in paths for how in _spellings(*each) for token in ("", member)]
     if not campaign.whole:
-        spelt = random.Random(903).sample(spelt, 400)
+        spelt = random.Random(903).sample(spelt, 250)
     for how, where, fields, token in spelt:
         head = f"{how} {where} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n"
         answer = exchange(guarded.manage_port, (head + fields + token + "\r\n").encode())
