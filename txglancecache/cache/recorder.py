@@ -25,8 +25,8 @@ _INTERVAL = 2.0
 class Recorder:
     """Syncs one entry's file now and then, and records what that made durable.
 
-    :param failed: told when the file cannot be synced. What is in it by then may never come to the disk, and
-        the kernel may forget it at any time: the entry cannot go on.
+    :param failed: told when the file was altered, or cannot be synced. What is in it by then may never come
+        to the disk, and the kernel may forget it at any time: the entry cannot go on.
     """
 
     _entry: Entry
@@ -80,6 +80,12 @@ class Recorder:
                 return
             finally:
                 entry.body.release()
+        if entry.verified:
+            try:
+                entry.body.check()
+            except StoreError as error:
+                self._failed(error)
+                return
         if not entry.dropped:
             entry.durable = extents
             self._index.put(entry.record())

@@ -194,6 +194,18 @@ def test_while_it_is_being_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert world.cache.find("image-1") is None
 
 
+def test_before_it_is_recorded(tmp_path: Path) -> None:
+    """The index says of no such body that it is right."""
+    world, origin = World(tmp_path / "cache"), Origin(BODY)
+    with world.read(origin):
+        origin.last.give()
+        time.sleep(0.01)
+        (path,) = world.directory.bodies_path.glob("*/*")
+        overwritten(path)
+        world.clock.advance(5)
+        assert world.cache.find("image-1") is None
+
+
 def test_our_own_doings_alter_nothing(cached: Cached) -> None:
     """What was written is written back, read, recorded; the process ends, and another takes over."""
     os.sync()
