@@ -213,6 +213,8 @@ def test_pieces(make: Callable[..., Any], data: bytes, places: list[int]) -> Non
 
 
 @given(make=both_sites, data=_anything)
+@example(make=data_site, data=b"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: identity\r\n\r\n")
+@example(make=management_site, data=b"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: identity\r\n\r\n")
 def test_one_reading(make: Callable[..., Any], data: bytes) -> None:
     """Requests that are answered are those that another strict parser finds, in order, with the same bodies;
     and what is refused is the last."""
