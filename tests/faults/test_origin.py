@@ -79,8 +79,7 @@ class Trials:
 
     def cold(self, what: str, spoilt: Sequence[Fault], *, ranged: bool = True) -> Counter[str]:
         """Clients that come together while nothing is cached, and one afterwards, when all is in order."""
-        if self.node.entry(self.image) is not None:
-            self.node.purge(self.image)
+        self.forget()
         self.glance.spoil(self.image.path, *spoilt)
         ranges = [(0, SIZE), (0, SIZE)] + [self._range()] * ranged
         with ThreadPoolExecutor(len(ranges)) as pool:
@@ -91,6 +90,11 @@ class Trials:
             self.wrong.append(f"{what}: {dict(outcomes)}")
         self.check(what)
         return outcomes
+
+    def forget(self) -> None:
+        """Have the node keep nothing of it."""
+        if self.node.entry(self.image) is not None:
+            self.node.purge(self.image)
 
     def check(self, what: str) -> None:
         """Afterwards the cache is right, and nothing is going on."""
@@ -349,7 +353,7 @@ def test_an_origin_that_is_away(
     cached.check("before")
     seen: Counter[str] = Counter()
     for _ in range(campaign.scale(1, 5)):
-        under_way.node.purge(under_way.image)
+        under_way.forget()
         glance.spoil(under_way.image.path, faults.paced(2 * MIB))
         with ThreadPoolExecutor(3) as pool:
             running = [pool.submit(under_way._download, client, (0, SIZE)) for client in range(3)]
@@ -401,8 +405,7 @@ def test_a_restarted_origin(
     times = campaign.scale(1, 4)
     for _ in range(times):
         for each in trials:
-            if node.entry(each.image) is not None:
-                node.purge(each.image)
+            each.forget()
             glance.spoil(each.image.path, faults.paced(2 * MIB))
         with ThreadPoolExecutor(2 * LANES) as pool:
             running = [pool.submit(each._download, client, (0, SIZE)) for each in trials for client in (1, 2)]
@@ -507,12 +510,13 @@ def test_tls(cloud: Cloud, start_proxy: ProxyFactory, tmp_path: Path, campaign: 
 
 
 def test_slow_images_hold_up_nobody(
-    cloud: Cloud, node: Proxy, glance: Unreliable, images: list[Image], campaign: Campaign
+    cloud: Cloud, glance: Unreliable, start_proxy: ProxyFactory, images: list[Image], campaign: Campaign
 ) -> None:
     """However many images come slowly, the next one comes at once."""
+    node = start_proxy(origin=glance.url, origin_min_rate=0)
     left = Leftovers(node)
     count = campaign.scale(6, 100)
-    slow = [cloud.open_images.create(Payload(2 * MIB, seed=1000 + n)) for n in range(count)]
+    slow = [cloud.open_images.create(Payload(MIB // 2, seed=1000 + n)) for n in range(count)]
     go_on = threading.Event()
     for image in slow:
         glance.spoil(image.path, faults.trickle(MIB // 4, go_on))
