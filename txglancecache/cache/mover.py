@@ -13,7 +13,6 @@ import select
 import socket
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from enum import Enum
 
 from attrs import define, field
@@ -26,10 +25,6 @@ from txglancecache.origin.patience import Patience
 
 #: The most bytes that one step moves; also the size asked for the pipe.
 _STEP = 1 << 20
-
-#: How far ahead of what is written the file system is asked for room, in bytes. What a transfer has been
-#: granted cannot be given to another: readers wait for it (`plan.PATIENCE`), so it must not be more.
-_AHEAD = 4 << 20
 
 #: Seconds after which a mover lets others have its thread.
 _TURN = 2.0
@@ -46,7 +41,6 @@ class Sink:
     fd: int
     position: int
     _present: Extents
-    _prepared: int = field(default=0, init=False)
 
     @property
     def complete(self) -> bool:
@@ -60,19 +54,6 @@ class Sink:
             return min(count, held - self.position), False
         ahead = self._present.next_start(self.position)
         return (count if ahead is None else min(count, ahead - self.position)), True
-
-    def prepare(self) -> None:
-        """Have the file system find room for what comes next at once, which is less work than page by page.
-
-        Only for bytes that were granted: where the file system cannot, the C library writes zeros instead.
-        """
-        if self.position < self._prepared:
-            return
-        count, keep = self.next(_AHEAD)
-        self._prepared = self.position + count
-        if keep and count > _STEP:
-            with suppress(OSError):  # if there is none, writing will tell
-                os.posix_fallocate(self.fd, self.position, count)
 
     def write(self, chunks: list[bytes]) -> list[tuple[int, int]]:
         """Write what belongs into the file; returns the intervals written."""
@@ -148,7 +129,6 @@ class Mover:
             self._begin()
         ends = time.monotonic() + _TURN
         while (count_and_keep := self._sink.next(_STEP))[0]:
-            self._sink.prepare()
             if self._step(*count_and_keep):
                 if time.monotonic() > ends:
                     return Turn.AGAIN
