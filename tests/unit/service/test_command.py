@@ -32,7 +32,7 @@ def refused(*words: str) -> str:
 def test_flags() -> None:
     """There is a flag for every option, and the last one of a kind counts."""
     others = {"origin", "trusted_proxies", "manage_auth", "keystone_url", "manage_subjects"}
-    others |= {"cache_api_on_data_site", "max_line_size", "max_head_size", "max_head_fields"}
+    others |= {"cache_api_on_data_site", "digest_check", "max_line_size", "max_head_size", "max_head_fields"}
     words = [f"{flag(name)}=1" for name in OPTIONS if name not in others]
     settings = parsed(*NEEDED, *words, "--trusted-proxies=10.0.0.1", "--max-size=2KiB").settings
     assert (settings.fill_retries, settings.finish_fills, settings.shutdown_grace) == (1, True, 1.0)
