@@ -71,12 +71,12 @@ class Origin:
         kind, at = self.faults.pop(0) if self.faults else ("none", 0)
         wanted = re.search(rb"(?i)range: bytes=(\d+)-(\d+)", asked)
         start, stop = (int(wanted[1]), int(wanted[2]) + 1) if wanted and kind != "whole" else (0, SIZE)
-        body = BODY[start:stop]
+        shift = 1 if kind == "elsewhere" and start else 0
+        body = BODY[start - shift : stop - shift]
         at %= len(body)
         if kind == "flip":
             self.lied = True
             body = body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :]
-        shift = (kind == "elsewhere") * (1 if start else 0)
         length = len(body) + {"longer": at + 1, "shorter": -at}.get(kind, 0)
         fields = (
             [b"Content-Range: bytes %d-%d/%d" % (start - shift, stop - 1 - shift, SIZE)] if wanted else []
