@@ -56,9 +56,11 @@ class Pages:
 def _read_in(fd: int, start: int, stop: int) -> None:
     """Send the bytes nowhere: it is the kernel's own read-ahead that brings them, and nothing is copied.
 
-    ``POSIX_FADV_WILLNEED`` brings them in small pages, which takes twice as long and six times the CPU.
+    ``POSIX_FADV_WILLNEED`` brings them in small pages, which takes twice as long and six times the CPU. As
+    ``SEQUENTIAL`` they come in larger requests, which matters where the device's own setting is small.
     """
     try:
+        os.posix_fadvise(fd, start, stop - start, os.POSIX_FADV_SEQUENTIAL)
         with open(os.devnull, "wb", buffering=0) as nowhere:
             while start < stop and (count := os.sendfile(nowhere.fileno(), fd, start, stop - start)):
                 start += count
