@@ -243,7 +243,7 @@ _ODDITIES: Sequence[tuple[Fault, str | None]] = (
     (faults.folded, None),
     (faults.coding_unknown, _RESUMED),
     (faults.chunked(), None),
-    (faults.chunked(MIB), _RESUMED),
+    (faults.chunked(100), _RESUMED),
     (faults.surplus(), None),
     (faults.gibberish(), _RESUMED),
     (faults.says("204 No Content"), _RESUMED),
