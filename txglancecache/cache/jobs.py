@@ -185,6 +185,10 @@ class Jobs:
         chosen = (job for job in self._chosen(state, kind) if job.record.id > after)
         return [self._status(job) for job in islice(chosen, limit)]
 
+    def unfinished(self, kind: JobKind) -> list[str]:
+        """The images that jobs of this kind wait for or are at work on, in the order of the jobs' numbers."""
+        return [image_id for has_kind, image_id in self._active if has_kind == kind.value]
+
     def count(self, *, state: JobState | None = None, kind: JobKind | None = None) -> int:
         """How many jobs there are."""
         return sum(
@@ -213,16 +217,23 @@ class Jobs:
         self._pump()
         return True
 
-    async def cancel_queued(self, image_id: str | None = None) -> int:
-        """Cancel what waits now, all of it or for one image; returns how many jobs that were.
+    def cancel_image(self, kind: JobKind, image_id: str) -> bool:
+        """Cancel the job of this kind for one image; ``False`` if there is none that is not over."""
+        job = self._active.get((kind.value, image_id))
+        return job is not None and self.cancel(job.record.id)
+
+    async def cancel_all(self, *, kind: JobKind | None = None, queued_only: bool = False) -> int:
+        """Cancel what waits, and what is under way unless ``queued_only``; returns how many that were.
 
         There may be many. Who asked for it may leave, and it is done all the same.
         """
-        return await Outcome.of(Deferred.fromCoroutine(self._cancel_queued(image_id))).wait()
+        return await Outcome.of(Deferred.fromCoroutine(self._cancel_all(kind, queued_only))).wait()
 
-    async def _cancel_queued(self, image_id: str | None) -> int:
-        waiting = [
-            job for job in self._chosen(JobState.QUEUED, None) if image_id in (None, job.record.image_id)
+    async def _cancel_all(self, kind: JobKind | None, queued_only: bool) -> int:
+        chosen = [
+            job
+            for job in self._active.values()
+            if kind in (None, job.record.kind) and not (queued_only and job.state is not JobState.QUEUED)
         ]
         cancelled = 0
 
@@ -236,7 +247,7 @@ class Jobs:
         # None of them is to begin now.
         self._cancelling += 1
         try:
-            await Batches(self._clock).each(waiting, cancel)
+            await Batches(self._clock).each(chosen, cancel)
         finally:
             self._cancelling -= 1
         self._pump()
@@ -265,8 +276,9 @@ class Jobs:
                 self._begin(job)
         finally:
             self._pumping = False
-        more = bool(self._ready) and len(self._running) < self._settings.concurrency
-        if begun == _AT_A_TIME or more:
+        if len(self._running) >= self._settings.concurrency:
+            return  # the next one that ends looks again
+        if self._ready:
             self._timer = self._clock.callLater(0, self._on_time)
         elif self._later:
             delay = max(0.0, self._later[0][0] - self._clock.seconds())
@@ -345,6 +357,8 @@ class Jobs:
             self._pump()
 
     def _broke(self, job: _Job, error: GlanceCacheError) -> None:
+        if job.state.over:
+            return
         attempts = job.record.attempts
         if attempts >= self._settings.attempts:
             self._end(job, JobState.FAILED, str(error))

@@ -30,6 +30,7 @@ class Hands:
     complete: set[str] = field(factory=set)
     cancelled: list[str] = field(factory=list)
     impossible: bool = False
+    breaks: bool = False
 
     def needed(self, kind: JobKind, image_id: str) -> bool:
         return image_id not in self.complete
@@ -44,6 +45,8 @@ class Hands:
             await self.open[image_id]
         except CancelledError:
             self.cancelled.append(image_id)
+            if self.breaks:
+                raise OriginUnreachable("broken") from None
             raise
 
 
@@ -195,9 +198,46 @@ def test_a_job_can_be_cancelled_at_any_time(office: Office) -> None:
     assert not office.jobs.cancel(999)
     assert office.running() == ["b", "d"]
     office.jobs.submit(FETCH, ["e", "f"])
-    assert result(office.jobs.cancel_queued("e")) == 1
-    assert result(office.jobs.cancel_queued()) == 1
+    assert office.jobs.cancel_image(FETCH, "e")
+    assert not office.jobs.cancel_image(FETCH, "e")
+    assert result(office.jobs.cancel_all(queued_only=True)) == 1
     assert office.running() == ["b", "d"]
+
+
+def test_all_of_one_kind_can_be_cancelled(office: Office) -> None:
+    """What waits and what is under way; nothing else, and nothing begins meanwhile."""
+    office.jobs.submit(JobKind.VERIFY, ["v"])
+    office.jobs.submit(FETCH, [str(number) for number in range(1000)])
+    assert office.jobs.unfinished(FETCH) == [str(number) for number in range(1000)]
+    assert result(office.jobs.cancel_all(kind=FETCH)) == 1000
+    assert office.jobs.unfinished(FETCH) == []
+    assert office.running() == ["v"]
+    assert [image_id for image_id, _ in office.hands.begun] == ["v", "0"]
+
+
+def test_one_that_is_cancelled_while_it_breaks(office: Office) -> None:
+    """Is over all the same."""
+    office.hands.breaks = True
+    (job,) = office.jobs.submit(FETCH, ["a"])
+    assert office.jobs.cancel(job.id)
+    assert office.states() == {"a": JobState.CANCELLED}
+    office.clock.advance(1000)
+    assert len(office.hands.begun) == 1
+
+
+def test_a_retry_that_is_due_waits_for_its_turn(office: Office) -> None:
+    """Without keeping the reactor busy meanwhile."""
+    office.jobs.submit(FETCH, ["a", "b", "c"])
+    office.hands.open["a"].errback(OriginUnreachable("refused"))
+    assert office.running() == ["b", "c"]
+    office.clock.rightNow += 10
+    for call in office.clock.getDelayedCalls():
+        function = call.func
+        call.cancel()
+        function()
+    assert all(call.getTime() > office.clock.seconds() for call in office.clock.getDelayedCalls())
+    office.hands.open["b"].callback(None)
+    assert office.running() == ["a", "c"]
 
 
 def test_a_restart_takes_up_what_was_left(office: Office) -> None:
@@ -263,9 +303,9 @@ def test_jobs_are_counted(office: Office) -> None:
     assert counted() == (1, 2, 1, 4)
     assert office.jobs.count(kind=JobKind.VERIFY) == 1
     assert office.jobs.count(kind=FETCH, state=JobState.QUEUED) == 0
-    assert result(office.jobs.cancel_queued()) == 1
+    assert result(office.jobs.cancel_all(queued_only=True)) == 1
     assert office.jobs.count(state=JobState.CANCELLED) == 1
     for _ in range(2):
         office.jobs.submit(FETCH, [f"image-{number}" for number in range(150)])
-        result(office.jobs.cancel_queued())
+        result(office.jobs.cancel_all(queued_only=True))
     assert office.jobs.count() == len(office.jobs.jobs()) == 202

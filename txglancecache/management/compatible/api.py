@@ -19,7 +19,7 @@ from twisted.web.server import Request
 from werkzeug.exceptions import NotFound
 
 from txglancecache.batches import Batches
-from txglancecache.cache.status import EntryStatus, JobKind, JobStatus
+from txglancecache.cache.status import EntryStatus, JobKind
 from txglancecache.headers import first
 from txglancecache.image import Image, is_image_id
 from txglancecache.management.access.authenticate import caller_of
@@ -69,7 +69,9 @@ class CompatibleAPI:
 
     @app.route("/v2/cache", methods=["GET"])
     async def _list(self, request: Request) -> bytes:
-        return await self._answer_cached(request, {"queued_images": self._queued()})
+        return await self._answer_cached(
+            request, {"queued_images": [*self._jobs.unfinished(JobKind.PREFETCH)]}
+        )
 
     @app.route("/v2/cache", methods=["DELETE"])
     async def _clear(self, request: Request) -> bytes:
@@ -78,7 +80,7 @@ class CompatibleAPI:
             return refuse(request, Problem(HTTPStatus.BAD_REQUEST, _NO_TARGET))
         # The queue first, or what is dropped is fetched again.
         if target != "cache":
-            self._cancel(self._waiting())
+            await self._jobs.cancel_all(kind=JobKind.PREFETCH)
         if target != "queue":
             await self._cache.purge_all()
         return nothing(request)
@@ -92,10 +94,9 @@ class CompatibleAPI:
 
     @app.route("/v2/cache/<image_id>", methods=["DELETE"])
     async def _drop(self, request: Request, image_id: str) -> bytes:
-        waiting = self._waiting(image_id)
-        if not waiting and self._cache.entry(image_id) is None:
+        cancelled = self._jobs.cancel_image(JobKind.PREFETCH, image_id)
+        if not cancelled and self._cache.entry(image_id) is None:
             await self._identify(request, image_id)
-        self._cancel(waiting)
         await self._cache.purge(image_id)
         return nothing(request)
 
@@ -138,12 +139,12 @@ class CompatibleAPI:
     @app.route("/v1/queued_images", methods=["GET"])
     @app.route("/v2/queued_images", methods=["GET"])
     def _list_queued(self, request: Request) -> bytes:
-        return answer(request, {"queued_images": self._queued()})
+        return answer(request, {"queued_images": [*self._jobs.unfinished(JobKind.PREFETCH)]})
 
     @app.route("/v1/queued_images", methods=["DELETE"])
     @app.route("/v2/queued_images", methods=["DELETE"])
-    def _drop_queued(self, request: Request) -> bytes:
-        return answer(request, {"num_deleted": self._cancel(self._waiting())})
+    async def _drop_queued(self, request: Request) -> bytes:
+        return answer(request, {"num_deleted": await self._jobs.cancel_all(kind=JobKind.PREFETCH)})
 
     @app.route("/v1/queued_images/<image_id>", methods=["PUT"])
     @app.route("/v2/queued_images/<image_id>", methods=["PUT"])
@@ -154,7 +155,7 @@ class CompatibleAPI:
     @app.route("/v1/queued_images/<image_id>", methods=["DELETE"])
     @app.route("/v2/queued_images/<image_id>", methods=["DELETE"])
     def _drop_one_queued(self, request: Request, image_id: str) -> bytes:
-        self._cancel(self._waiting(image_id))
+        self._jobs.cancel_image(JobKind.PREFETCH, image_id)
         return answer(request, None)
 
     # On the way
@@ -209,23 +210,6 @@ class CompatibleAPI:
         cached = ", ".join(written[image_id] for image_id in sorted(written))
         rest = json.dumps({"cached_images": None, **more}).removeprefix('{"cached_images": null')
         return raw(request, f'{{"cached_images": [{cached}]{rest}\n'.encode("ascii"), "application/json")
-
-    def _queued(self) -> list[JSON]:
-        return [job.image_id for job in self._waiting()]
-
-    def _waiting(self, image_id: str | None = None) -> list[JobStatus]:
-        """The prefetches, of one image or of all, that are not over.
-
-        To Glance's tools an image is queued until it is here.
-        """
-        return [
-            job
-            for job in self._jobs.jobs(kind=JobKind.PREFETCH)
-            if not job.state.over and image_id in (None, job.image_id)
-        ]
-
-    def _cancel(self, jobs: list[JobStatus]) -> int:
-        return sum(self._jobs.cancel(job.id) for job in jobs)
 
     def _submit(self, request: Request, image_id: str) -> None:
         self._jobs.submit(JobKind.PREFETCH, [image_id], headers=caller_of(request).headers or None)

@@ -250,7 +250,7 @@ class NativeAPI:
         )
 
     async def cancel_jobs(self, request: IRequest) -> bytes:
-        return answer(request, {"cancelled": await self._jobs.cancel_queued()})
+        return answer(request, {"cancelled": await self._jobs.cancel_all(queued_only=True)})
 
     async def show_job(self, request: IRequest, job_id: str) -> bytes:
         return answer(request, job_json(self._job(job_id)))

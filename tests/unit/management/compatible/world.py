@@ -125,6 +125,16 @@ class FakeJobs:
         self.all[job_id] = evolve(job, state=JobState.CANCELLED)
         return True
 
+    def unfinished(self, kind: JobKind) -> list[str]:
+        return [job.image_id for job in self.jobs(kind=kind) if not job.state.over]
+
+    def cancel_image(self, kind: JobKind, image_id: str) -> bool:
+        return any(self.cancel(job.id) for job in self.jobs(kind=kind) if job.image_id == image_id)
+
+    async def cancel_all(self, *, kind: JobKind | None = None, queued_only: bool = False) -> int:
+        state = JobState.QUEUED if queued_only else None
+        return sum(self.cancel(job.id) for job in self.jobs(state=state, kind=kind))
+
     def states(self) -> dict[str, JobState]:
         return {job.image_id: job.state for job in self.all.values()}
 

@@ -181,8 +181,15 @@ class FakeJobs:
         self.all[job_id] = evolve(self.all[job_id], state=JobState.CANCELLED)
         return True
 
-    async def cancel_queued(self, image_id: str | None = None) -> int:
-        return sum(self.cancel(job.id) for job in self.jobs(state=JobState.QUEUED))
+    def unfinished(self, kind: JobKind) -> list[str]:
+        return [job.image_id for job in self.jobs(kind=kind) if not job.state.over]
+
+    def cancel_image(self, kind: JobKind, image_id: str) -> bool:
+        return any(self.cancel(job.id) for job in self.jobs(kind=kind) if job.image_id == image_id)
+
+    async def cancel_all(self, *, kind: JobKind | None = None, queued_only: bool = False) -> int:
+        state = JobState.QUEUED if queued_only else None
+        return sum(self.cancel(job.id) for job in self.jobs(state=state, kind=kind))
 
 
 def job_of(number: int, kind: JobKind, image_id: str, priority: int = 0) -> JobStatus:
