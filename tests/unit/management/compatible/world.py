@@ -129,7 +129,7 @@ class FakeJobs:
         return [job.image_id for job in self.jobs(kind=kind) if not job.state.over]
 
     def cancel_image(self, kind: JobKind, image_id: str) -> bool:
-        return any(self.cancel(job.id) for job in self.jobs(kind=kind) if job.image_id == image_id)
+        return sum(self.cancel(job.id) for job in self.jobs(kind=kind) if job.image_id == image_id) > 0
 
     async def cancel_all(self, *, kind: JobKind | None = None, queued_only: bool = False) -> int:
         state = JobState.QUEUED if queued_only else None
