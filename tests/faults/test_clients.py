@@ -426,6 +426,7 @@ def test_those_who_take_nothing(
     ask = get(node, long_image)
     other = Bystander(node, image)
     passed_on = 20
+    stalled = {each: metric(each, "refused_total", 'site="data"', '"stalled"') for each in (node, small)}
     with (
         nothing_stays(node),
         nothing_stays(small),
@@ -451,6 +452,9 @@ def test_those_who_take_nothing(
     assert not any(client.count >= LONG.size for client in [*idle, *slow, *passed])
     seen = Counter("cut off" if client.over else "left" for client in [*idle, *slow, *passed])
     assert set(seen) == {"cut off"}
+    for each, number in ((node, 2 * count), (small, passed_on)):
+        assert metric(each, "refused_total", 'site="data"', '"stalled"') - stalled[each] == number
+        assert told(each, "data", "stalled")
     campaign.record(
         "Clients",
         "a client that takes nothing, or a kilobyte now and then, of an image that is cached or passed on",

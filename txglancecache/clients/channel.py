@@ -78,7 +78,7 @@ class ClientChannel(_HTTPChannel):  # type: ignore[misc]  # see above
         self._deadline, self._stall = Deadline(clock), Deadline(clock)
         self._socket = ClientSocket.of(self.transport)
         self._socket.expect_signs_of_life(limits.stall_timeout)
-        self._taking = Taking(self._socket, int(limits.min_rate * limits.stall_timeout))
+        self._taking = Taking(self._socket, max(1, int(limits.min_rate * limits.stall_timeout)))
         self.site.turnstile.entered(self)
         super().connectionMade()
         self._deadline.set(limits.head_timeout, self._nothing_comes)
@@ -232,7 +232,7 @@ class ClientChannel(_HTTPChannel):  # type: ignore[misc]  # see above
 
     def _look_at_body(self) -> None:
         limits = self.site.turnstile.limits
-        if self._body_received < limits.min_rate * limits.body_timeout:
+        if self._body_received < max(1, limits.min_rate * limits.body_timeout):
             self.refuse(Refusal.SLOW_BODY)
         else:
             self._give_time_for_body()
@@ -260,8 +260,12 @@ class ClientChannel(_HTTPChannel):  # type: ignore[misc]  # see above
         if self._taking.goes_on():
             self._stall.set(self.site.turnstile.limits.stall_timeout, self._look_at_taking)
         else:
-            self._tell(Refusal.STALLED)
-            self.transport.abortConnection()
+            self.stalled()
+
+    def stalled(self) -> None:
+        """The client takes nothing of its answer: it is cut off."""
+        self._tell(Refusal.STALLED)
+        self.transport.abortConnection()
 
     def requestDone(self, request: Any) -> None:
         self._request_over()

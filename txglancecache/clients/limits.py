@@ -19,7 +19,7 @@ class Limits:
     :param body_timeout: within which the client has to send ``min_rate`` for every second of it.
     :param stall_timeout: within which the client has to take ``min_rate`` for every second of it, or all that
         there is to take.
-    :param min_rate: bytes a second.
+    :param min_rate: bytes a second; 0: any, but not none.
     """
 
     connections: int = 4096

@@ -39,7 +39,11 @@ class ClientSocket:
         return cls(handle if isinstance(handle, socket.socket) else None)
 
     def expect_signs_of_life(self, seconds: float) -> None:
-        """Have the connection broken when its peer has vanished, whether or not there is anything to send."""
+        """Have the connection broken when its peer has vanished while there is nothing to send to it.
+
+        Whether it takes what is sent is for `Taking` to say. The kernel could see to that as well
+        (``TCP_USER_TIMEOUT``), but it would not say why it broke the connection.
+        """
         if self._socket is None or not self._is_tcp:
             return
         probing = max(1, int(min(seconds, 120) / 4))
@@ -48,7 +52,7 @@ class ClientSocket:
             for option, value in (
                 (socket.TCP_KEEPIDLE, probing * 2),
                 (socket.TCP_KEEPINTVL, probing),
-                (socket.TCP_USER_TIMEOUT, max(1, int(seconds * 1000))),
+                (socket.TCP_KEEPCNT, max(1, min(int(seconds / probing) - 2, 127))),
             ):
                 self._socket.setsockopt(socket.IPPROTO_TCP, option, value)
 

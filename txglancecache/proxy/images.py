@@ -16,7 +16,14 @@ from txglancecache.cache.cache import Cache
 from txglancecache.cache.reader import Reader
 from txglancecache.conditions import Conditions, Verdict
 from txglancecache.delivery.delivery import Delivery
-from txglancecache.errors import ClientGone, EntryDropped, FillFailed, ImageChanged, StoreError
+from txglancecache.errors import (
+    ClientGone,
+    ClientStalled,
+    EntryDropped,
+    FillFailed,
+    ImageChanged,
+    StoreError,
+)
 from txglancecache.extents import Extents
 from txglancecache.headers import cache_status, without
 from txglancecache.image import Image
@@ -189,6 +196,8 @@ class Images:
                 raise
             except Exception as error:
                 ended = f"aborted: {error}"
+                if isinstance(error, ClientStalled) and request.channel is not None:
+                    request.channel.stalled()
                 request.abort()
             finally:
                 seconds = self._clock.seconds() - began

@@ -115,6 +115,19 @@ def test_a_body_that_drips(framing: bytes) -> None:
     assert server.told.reasons == ["slow_body"]
 
 
+def test_a_body_that_may_be_slow_but_does_not_come() -> None:
+    """Is given up whatever the least rate is; a byte now and then is enough if there is none."""
+    server = Server(Limits(body_timeout=60, min_rate=0))
+    client = server.connect(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
+    for _ in range(10):
+        server.clock.advance(59)
+        client.send(b"x")
+    assert client.got == b""
+    for _ in range(3):
+        server.clock.advance(60)
+    assert client.status == 408
+
+
 def test_a_body_at_the_least_rate() -> None:
     """Is waited for, however long it takes."""
     server = Server(Limits(body_timeout=60, min_rate=100))

@@ -76,12 +76,19 @@ def test_whether_a_client_takes_enough(pair: tuple[socket.socket, socket.socket]
 
 
 def test_signs_of_life(pair: tuple[socket.socket, socket.socket]) -> None:
-    """The kernel is told how long a client may be out of reach."""
+    """The kernel is told how long a client may be out of reach; but not to break a connection because its
+    client takes nothing: nobody would learn why."""
     server, _ = pair
     ClientSocket.of(Transport(server)).expect_signs_of_life(30)
-    assert server.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
+    assert server.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
     assert server.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-    assert server.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) <= 30
+    options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+    idle, interval, count = (server.getsockopt(socket.IPPROTO_TCP, option) for option in options)
+    assert 20 <= idle + interval * count <= 30
+    for seconds in (0.1, 3, 300, 10**6):
+        ClientSocket.of(Transport(server)).expect_signs_of_life(seconds)
+        found = server.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+        assert found == 2 * max(1, min(int(seconds), 120) // 4)
 
 
 def test_sockets_of_which_less_is_known() -> None:
