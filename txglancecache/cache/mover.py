@@ -22,9 +22,13 @@ from txglancecache.errors import OriginProtocolError, OriginTimeout, StoreError
 from txglancecache.extents import Extents
 from txglancecache.origin.client import Detached
 from txglancecache.origin.patience import Patience
+from txglancecache.store.allocation import give_back, set_aside
 
 #: The most bytes that one step moves; also the size asked for the pipe.
 _STEP = 1 << 20
+
+#: How far ahead of what is written room is set aside, in bytes. Pieces of 4 MiB leave a file in pieces.
+_AHEAD = 16 << 20
 
 #: Seconds after which a mover lets others have its thread.
 _TURN = 2.0
@@ -41,6 +45,7 @@ class Sink:
     fd: int
     position: int
     _present: Extents
+    _prepared: int = field(default=0, init=False)
 
     @property
     def complete(self) -> bool:
@@ -54,6 +59,21 @@ class Sink:
             return min(count, held - self.position), False
         ahead = self._present.next_start(self.position)
         return (count if ahead is None else min(count, ahead - self.position)), True
+
+    def prepare(self) -> None:
+        """Have room for what comes next at once, which is less work than to find it page by page."""
+        if self.position >= self._prepared:
+            count = min(self._span.stop - self.position, _AHEAD)
+            self._prepared = self.position + count
+            if count > _STEP:
+                set_aside(self.fd, self.position, count)
+
+    def give_back(self) -> None:
+        """The rest does not come: it takes no room any more."""
+        end = self._span.hold(self._prepared)
+        if end > self.position:
+            for start, stop in Extents.of((self.position, end)).difference(self._present):
+                give_back(self.fd, start, stop - start)
 
     def write(self, chunks: list[bytes]) -> list[tuple[int, int]]:
         """Write what belongs into the file; returns the intervals written."""
@@ -127,18 +147,26 @@ class Mover:
         """
         if self._way is None:
             self._begin()
+        try:
+            return self._move()
+        except BaseException:
+            self._sink.give_back()
+            raise
+
+    def close(self) -> None:
+        if self._way is not None:
+            self._way.close()
+
+    def _move(self) -> Turn:
         ends = time.monotonic() + _TURN
         while (count_and_keep := self._sink.next(_STEP))[0]:
+            self._sink.prepare()
             if self._step(*count_and_keep):
                 if time.monotonic() > ends:
                     return Turn.AGAIN
             elif not self._linger():
                 return Turn.DRY
         return Turn.DONE
-
-    def close(self) -> None:
-        if self._way is not None:
-            self._way.close()
 
     def _begin(self) -> None:
         """What was read together with the head comes first."""

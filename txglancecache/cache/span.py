@@ -53,6 +53,13 @@ class Span:
             self._ended = self._ended or position >= self._stop
             return count
 
+    def hold(self, stop: int) -> int:
+        """Keep what comes before ``stop`` from any other transfer; returns up to where it is this one's."""
+        with self._lock:
+            stop = min(stop, self._stop)
+            self._granted = max(self._granted, stop)
+            return stop
+
     def ask(self) -> int:
         """Where the answer is to end that is asked for now."""
         with self._lock:

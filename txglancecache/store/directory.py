@@ -14,7 +14,6 @@ the process. It knows names and files; which of them are worth keeping is decide
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -28,6 +27,7 @@ from twisted.logger import Logger
 
 from txglancecache.errors import DirectoryLocked, StoreError, StoreUnusable
 from txglancecache.extents import Extents
+from txglancecache.store.allocation import give_back
 
 _log = Logger()
 
@@ -187,7 +187,7 @@ class Directory:
             raise BodyUnusable(name, error.strerror or str(error)) from error
         try:
             for start, stop in gaps:
-                _punch_hole(fd, start, stop - start)
+                give_back(fd, start, stop - start)
         finally:
             os.close(fd)
 
@@ -348,16 +348,6 @@ def _refuse_strangers_in(path: Path) -> None:
     if (path / "bodies").is_dir():
         for shard in (path / "bodies").iterdir():
             _refuse_strangers(shard, linked=False)
-
-
-def _punch_hole(fd: int, start: int, length: int) -> None:
-    """``fallocate(2)``, ``FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE``; where it fails, the bytes stay."""
-    library = ctypes.CDLL(None)
-    # Where there is the one with 64 in its name, the other may take shorter offsets.
-    fallocate = getattr(library, "fallocate64", None) or getattr(library, "fallocate", None)
-    if fallocate is not None:
-        fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
-        fallocate(fd, 3, start, length)
 
 
 def _lock(path: Path, flags: int) -> int:

@@ -444,3 +444,40 @@ def test_a_turn_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.close(fd)
     ours.close()
     theirs.close()
+
+
+def test_room_is_set_aside(tmp_path: Path) -> None:
+    """Ahead of what is written, and given back when the rest does not come; what is there stays as it is."""
+    size = 40 << 20
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    fd = os.open(tmp_path / "body", os.O_RDWR | os.O_CREAT)
+    os.truncate(fd, size)
+    os.pwrite(fd, BODY[:8192], 4 << 20)
+    present = Extents.of((4 << 20, (4 << 20) + 8192))
+    span = Span(0, 8 << 20)
+    sink = mover.Sink(span, fd, 0, present)
+    nobody: Any = None
+    moving = mover.Mover(Detached(ours, b"", nobody), sink, lambda *args: None, Patience(1))
+    theirs.sendall(BODY[:100_000])
+    assert moving.turn() is mover.Turn.DRY
+    assert _on_disk(fd) >= 8 << 20
+    # somebody else gets what is behind
+    assert span.shorten(6 << 20) == 6 << 20
+    os.pwrite(fd, BODY[:8192], 6 << 20)
+    span.give_up()
+    with pytest.raises(TransferStopped):
+        moving.turn()
+    assert _on_disk(fd) <= 3 << 20
+    assert os.pread(fd, 100_000, 0) == BODY[:100_000]
+    assert os.pread(fd, 8192, 4 << 20) == os.pread(fd, 8192, 6 << 20) == BODY[:8192]
+    assert span.shorten(1 << 20) == 6 << 20
+    moving.close()
+    os.close(fd)
+    ours.close()
+    theirs.close()
+
+
+def _on_disk(fd: int) -> int:
+    os.fsync(fd)
+    return os.fstat(fd).st_blocks * 512
