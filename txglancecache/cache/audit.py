@@ -186,6 +186,12 @@ class Audit:
             os.close(fd)
 
     def _look_into(self, fd: int, record: Record) -> None:
+        if record.verified and record.stamp is not None and not record.stamp.fits(fd):
+            self._damage(
+                f"image {record.image_id}",
+                f"body {record.body} was altered after it had been verified (its content, mode or owner, or "
+                "another file was put in its place): it is not going to be served",
+            )
         holes = absent(fd, record.extents)
         # Some file systems keep zeros as holes. Where the whole body is there, its digest tells.
         if record.verified and (holes or self._digests):

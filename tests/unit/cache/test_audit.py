@@ -94,6 +94,17 @@ def flip(path: Path) -> None:
         file.write(b"\0")
 
 
+def replace(path: Path) -> None:
+    file = body(path, "whole")
+    found = file.stat()
+    copy = file.with_name("copy")
+    copy.write_bytes(file.read_bytes())
+    copy.chmod(0o600)
+    os.setxattr(copy, "user.txglancecache", os.getxattr(file, "user.txglancecache"))
+    os.utime(copy, ns=(found.st_atime_ns, found.st_mtime_ns))
+    copy.rename(file)
+
+
 def relabel(path: Path) -> None:
     label = os.getxattr(body(path, "whole"), "user.txglancecache")
     os.setxattr(body(path, "partial"), "user.txglancecache", label)
@@ -130,6 +141,8 @@ def change_row(statement: str) -> Callable[[Path], None]:
         (relabel, "image partial: body .* says that it holds something else"),
         (swap, "image partial: body .* is another's"),
         (permit, "bodies/.*: others may use it: mode 644"),
+        (flip, "image whole: body .* was altered after it had been verified"),
+        (replace, "image whole: body .* was altered after it had been verified"),
         (overwrite, "index: cannot use the index .*: file is not a database; the next start hashes"),
         (change_row("PRAGMA user_version = 99"), "index: .* has schema version 99"),
         (
@@ -152,8 +165,9 @@ def test_damage(path: Path, harm: Callable[[Path], None], said: str) -> None:
 
 
 def test_digests(path: Path) -> None:
-    """A changed byte is found by hashing only."""
+    """Where the index is of before there were stamps, a changed byte is found by hashing only."""
     flip(path)
+    change(path, "UPDATE entries SET stamp = NULL")
     assert not audit(path).findings
     [finding] = audit(path, digests=True).damage
     assert finding.where == "image whole"
