@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from attrs import define, field
 
-from tests.cloud.client import download, request
+from tests.cloud.client import call, download, request
 from tests.cloud.cloud import Cloud
 from tests.cloud.fixtures import ProxyFactory
 from tests.cloud.images import Image
@@ -485,6 +485,31 @@ def test_those_who_take_no_answers(node: Proxy, image: Image, campaign: Campaign
     assert set(seen) == {"cut off"}
     campaign.record(
         "Clients", "a client that asks to manage and reads no answer", times=count, clients=listed(seen)
+    )
+
+
+def test_those_who_listen_and_do_not_read(node: Proxy, campaign: Campaign) -> None:
+    """Who asks for the stream of events and does not take it is cut off, and what waits for it is freed."""
+    count, ids = campaign.scale(10, 40), [f"nobody-has-{number}" for number in range(500)]
+    head = "GET /cache/events HTTP/1.1\r\nAccept: text/event-stream\r\n"
+    ask = f"{head}Host: 127.0.0.1:{node.manage_port}\r\n\r\n"
+    stalled = metric(node, "refused_total", 'site="management"', '"stalled"')
+    with crowd(node.manage_port, count, buffer=4096) as clients:
+        for client in clients:
+            client.send(ask.encode())
+        assert eventually(lambda: metric(node, "connections", 'site="management"') > count, SLACK)
+        deadline = time.monotonic() + 3 * SHORT + SLACK
+        while metric(node, "connections", 'site="management"') > 1 and time.monotonic() < deadline:
+            call("POST", f"{node.manage_url}/cache/prefetch", payload={"images": ids})
+            call("DELETE", f"{node.manage_url}/cache/jobs")
+        assert metric(node, "connections", 'site="management"') == 1
+        for client in clients:
+            client.look()
+        seen = Counter("cut off" if client.over else "left" for client in clients)
+    assert set(seen) == {"cut off"}
+    assert metric(node, "refused_total", 'site="management"', '"stalled"') - stalled == count
+    campaign.record(
+        "Clients", "a client that asks for the events and reads none", times=count, clients=listed(seen)
     )
 
 

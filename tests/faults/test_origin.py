@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from attrs import define, field
 
-from tests.cloud.client import Download
+from tests.cloud.client import Download, request
 from tests.cloud.cloud import Cloud
 from tests.cloud.fixtures import ProxyFactory
 from tests.cloud.images import Image
@@ -372,6 +372,21 @@ def test_an_origin_that_is_away(
     glance.calm()
     left.check()
     campaign.record("Origin", "it refuses connections for seconds", times=campaign.scale(1, 5), clients=seen)
+
+
+def test_an_origin_without_an_address(
+    start_proxy: ProxyFactory, images: list[Image], campaign: Campaign
+) -> None:
+    """A name that nobody knows is a 502 that says so, each time; the node starts, and can be managed."""
+    node = start_proxy(origin="http://no-such-host.invalid:9292", origin_connect_timeout=20)
+    times = campaign.scale(2, 10)
+    seen = Counter(f"status {node.download(images[0], timeout=60).status}" for _ in range(times))
+    assert seen == {"status 502": times}
+    said = "with 502: no connection to the origin: .*no-such-host.invalid"
+    assert len(re.findall(said, node.service.logged())) == times
+    assert request("GET", f"{node.manage_url}/cache/health").status == 200
+    assert request("GET", f"{node.manage_url}/cache/ready").status == 503
+    campaign.record("Origin", "its name is not known", times=times, clients=seen)
 
 
 def test_an_origin_that_hangs(

@@ -176,8 +176,7 @@ class Stream:
 
     def _cut_off(self) -> None:
         if not self.done.called:
-            _log.info("A client that took no more events is cut off")
-            self.request.channel.transport.abortConnection()
+            self.request.channel.stalled()
             self.end()
 
 
