@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from functools import cached_property
 
 from attrs import field, frozen
 from attrs.validators import ge
@@ -45,12 +46,12 @@ class Image:
             and all(_DIGEST.fullmatch(text) for text in digests)
         )
 
-    @property
+    @cached_property
     def etag(self) -> bytes:
         """The strong entity tag, RFC 9110 section 8.8.3: equal for equal bytes and only for them."""
         return f'"{self.algorithm}:{self.digest}"'.encode("ascii")
 
-    @property
+    @cached_property
     def repr_digest(self) -> bytes | None:
         """The ``Repr-Digest`` field value of RFC 9530, for the algorithms registered there."""
         name = _REPR_DIGEST_NAMES.get(self.algorithm)

@@ -95,9 +95,27 @@ class Body:
         assert self.descriptor is not None
         if right and self.stamp is None:
             self.stamp = Stamp.of(self.descriptor)
-        self.check()
-        if look_at(self.descriptor).st_nlink == 0 and not self._removed:
+        found = look_at(self.descriptor)
+        if self.stamp is not None and not self.stamp.is_of(found):
+            raise BodyAltered(f"body {self.name}")
+        if found.st_nlink == 0 and not self._removed:
             raise BodyUnusable(self.name, "deleted")
+
+    def still_right(self) -> bool:
+        """Whether what was just read of the open file is right, so far as `look` can tell.
+
+        The file is kept open for as long as if it had been held.
+        """
+        if self.stamp is None or self.descriptor is None:
+            return False
+        try:
+            self.look(right=True)
+        except StoreError:
+            return False
+        if not self.held:
+            self._shelf.take(self)
+            self._shelf.put(self)
+        return True
 
     def release(self) -> None:
         """Give up one hold."""

@@ -11,7 +11,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterable
-from functools import partial
+from functools import lru_cache, partial
 
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
@@ -50,6 +50,11 @@ _log = Logger()
 _TRIM_INTERVAL = 10.0
 #: The part of the room that bodies in quarantine may take.
 _QUARANTINE_PART = 10
+
+
+@lru_cache(256)  # few, since names may be as long as clients like
+def _key(origin: str, image_id: str) -> str:
+    return hashlib.sha256(f"{origin}\n{image_id}".encode()).hexdigest()[:40]
 
 
 @frozen
@@ -209,12 +214,19 @@ class Cache:
 
     def key(self, image_id: str) -> str:
         """The name under which the cache keeps an image of its origin."""
-        return hashlib.sha256(f"{self.origin}\n{image_id}".encode()).hexdigest()[:40]
+        return _key(self.origin, image_id)
 
     def find(self, image_id: str) -> Entry | None:
         """The entry for an image, complete or not."""
         slot = self.roster.find(self.key(image_id))
         return slot.entry if slot else None
+
+    def still_right(self, entry: Entry) -> bool:
+        """Whether what was just read of a verified body is right, as far as `read` would look.
+
+        If so the file is kept open for the next who comes.
+        """
+        return entry.verified and not entry.dropped and entry.body.still_right()
 
     async def admit(self, image: Image) -> Entry:
         """The entry for ``image``, made where there is none.

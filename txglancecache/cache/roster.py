@@ -108,7 +108,7 @@ class Roster:
         if again:
             self._policy.hit(entry.key)
         if entry.durable:
-            self._index.put(entry.record())
+            self._index.put_latest(entry.key, entry.record)
 
     def resize(self, entry: Entry) -> None:
         """The entry takes as much room as it is charged for now."""

@@ -194,7 +194,7 @@ class ClientChannel(_HTTPChannel):  # type: ignore[misc]  # see above
         return False
 
     def _name_of_client(self, request: Any) -> str:
-        address = getattr(self.transport.getPeer(), "host", "")
+        address = getattr(request.client, "host", "")
         said = request.requestHeaders.getRawHeaders
         return client_of(address, said(b"X-Forwarded-For", []), said(b"Forwarded", []), self.site.is_trusted)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 
 #: What somebody who is no address may be called at most.
@@ -29,7 +30,7 @@ def client_of(
     :param forwarded_for: the values of ``X-Forwarded-For``.
     :param forwarded: those of ``Forwarded`` (RFC 7239), looked at where there are none of the others.
     """
-    client = _plain(peer)
+    client = _address(peer)
     if trusted(client):
         for hop in reversed(_chain(forwarded_for, forwarded)):
             client = hop
@@ -58,6 +59,12 @@ def _plain(node: str) -> str:
     return str(getattr(address, "ipv4_mapped", None) or address)
 
 
+@lru_cache(1024)
+def _address(peer: str) -> str:
+    return _plain(peer)
+
+
+@lru_cache(1024)
 def _counted_as(client: str) -> str:
     try:
         address = ip_address(client)

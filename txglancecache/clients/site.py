@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IAddress, IReactorTime, ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
@@ -16,6 +17,8 @@ from txglancecache.clients.deadline import Deadline
 from txglancecache.clients.limits import Limits
 from txglancecache.clients.refusals import Refusal, Refusals
 from txglancecache.clients.turnstile import Turnstile
+
+_log = Logger()
 
 #: How many connections that are turned away may be open beside those that are not.
 TURNED_AWAY = 128
@@ -52,6 +55,10 @@ class ClientSite(Site):
         self.is_trusted = is_trusted
         self.is_exempt = is_exempt
         self.turned_away = 0
+
+    def log(self, request: Any) -> None:
+        """Tell of an answer, in one event. Twisted's own way makes text of it and takes that apart again."""
+        _log.info("{line}", line=self._logFormatter(self._logDateTime, request))
 
     def acceptableProtocols(self) -> list[bytes]:
         return [b"http/1.1"]

@@ -57,6 +57,12 @@ class Delivery:
         with self.turn:
             await producer.run()
 
+    def at_hand(self, size: int, fd: int | None) -> bytes | None:
+        """The whole body, if it is small, and in the memory behind an open file."""
+        if fd is None or size > _SMALL:
+            return None
+        return Pages(fd, self._in_thread).read(0, size)
+
     def _send_small(self, request: Request, source: Source, fd: int) -> bool:
         """Write what is left together with the head, if it is little and in memory; whether it was."""
         count = source.left

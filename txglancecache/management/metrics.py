@@ -71,6 +71,7 @@ class DownloadMetrics:
     _first_byte: Histogram = field(init=False)
     _throughput: Histogram = field(init=False)
     _broken: Counter = field(init=False)
+    _children: dict[tuple[Any, str], Any] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         known: dict[str, Any] = {"namespace": _PREFIX, "registry": self._registry}
@@ -101,17 +102,24 @@ class DownloadMetrics:
 
     def began(self, how: str, waited: float) -> None:
         self._readers.inc()
-        self._first_byte.labels(how).observe(waited)
+        self._child(self._first_byte, how).observe(waited)
 
     def ended(self, how: str, seconds: float, from_disk: int, from_origin: int, *, whole: bool) -> None:
         self._readers.dec()
-        self._bytes.labels("disk").inc(from_disk)
-        self._bytes.labels("origin").inc(from_origin)
+        self._child(self._bytes, "disk").inc(from_disk)
+        self._child(self._bytes, "origin").inc(from_origin)
         count = from_disk + from_origin
         if not whole:
             self._broken.labels(how).inc()
         elif count >= _WORTH_TIMING and seconds > 0:
             self._throughput.labels(how).observe(count / seconds)
+
+    def _child(self, metric: Any, label: str) -> Any:
+        """The metric with this label, which takes a lock and a while to find."""
+        child = self._children.get((metric, label))
+        if child is None:
+            child = self._children[metric, label] = metric.labels(label)
+        return child
 
 
 @define(eq=False)

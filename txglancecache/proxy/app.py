@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 from http import HTTPStatus
+from typing import Any
 
 from attrs import define
 from klein import Klein
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.resource import IResource
+from twisted.web.resource import IResource, Resource
+from twisted.web.server import NOT_DONE_YET
 
 from txglancecache.cache.cache import Cache
 from txglancecache.errors import (
@@ -30,6 +32,8 @@ from txglancecache.proxy.site import DataRequest
 _log = Logger()
 
 _MINOR = re.compile(r"[0-9]{1,3}")
+#: The path of a download, where nothing in it has to be decoded.
+_DOWNLOAD = re.compile(rb"/v2(?:\.[0-9]{1,3})?/images/([0-9A-Za-z_-]{1,255})/file")
 
 #: What the client is told, by the kind of error; the first that fits.
 _STATUS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
@@ -59,7 +63,7 @@ class DataApp:
             app.route(f"{prefix}/images/<image_id>", methods=["DELETE"])(self._delete)
         app.route("/", branch=True)(self._relay)
         app.handle_errors(Exception)(_answer_error)  # type: ignore[arg-type]  # its requests are ours
-        return app.resource()
+        return _AtOnce(self._images, app.resource())
 
     async def _download(self, request: DataRequest, image_id: str, minor: str = "0") -> None:
         if _MINOR.fullmatch(minor):
@@ -77,6 +81,28 @@ class DataApp:
 
     async def _relay(self, request: DataRequest) -> None:
         await self._pass_through.relay(request)
+
+
+class _AtOnce(Resource):
+    """Leaves to the routes all that cannot be answered at once."""
+
+    isLeaf = True
+
+    def __init__(self, images: Images, routes: IResource) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # so it is in Twisted
+        self._images = images
+        self._routes = routes
+
+    def render(self, request: DataRequest) -> Any:
+        found = _DOWNLOAD.fullmatch(request.path)
+        if found is None:
+            return self._routes.render(request)
+        try:
+            if self._images.at_once(request, found[1].decode("ascii")):
+                return NOT_DONE_YET
+        except Exception:
+            return _answer_error(request, Failure())
+        return self._routes.render(request)
 
 
 def _answer_error(request: DataRequest, failure: Failure) -> bytes:
@@ -113,16 +139,6 @@ def _page(request: DataRequest, status: HTTPStatus, message: str) -> bytes:
         kind, text = "application/json", json.dumps({"error": error}) + "\n"
     body = text.encode("utf-8")
     request.verbatim = []
-    for name in (
-        "etag",
-        "accept-ranges",
-        "cache-status",
-        "content-range",
-        "content-md5",
-        "repr-digest",
-        "age",
-    ):
-        request.responseHeaders.removeHeader(name)
     request.setResponseCode(status.value, status.phrase.encode("ascii"))
     request.setHeader(b"content-type", kind.encode("ascii"))
     request.setHeader(b"content-length", b"%d" % len(body))

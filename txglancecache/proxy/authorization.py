@@ -70,8 +70,8 @@ class Authorizer:
         :raises OriginError: the origin could not be asked.
         """
         question = self._question(image_id, target, headers, size)
-        known = self._permissions.get(question)
-        if known is not None and self._clock.seconds() - known.since < self._ttl:
+        known = self._holding(question)
+        if known is not None:
             return known
         asking = self._asking.get(question)
         if asking is None:
@@ -80,6 +80,14 @@ class Authorizer:
             if asking.settled:
                 self._asking.pop(question, None)
         return await asking.wait()
+
+    def known(self, image_id: str, target: bytes, headers: RawHeaders, size: int) -> Allowed | None:
+        """The origin's permission, if it holds still."""
+        return self._holding(self._question(image_id, target, headers, size))
+
+    def _holding(self, question: _Question) -> Allowed | None:
+        known = self._permissions.get(question)
+        return known if known is not None and self._clock.seconds() - known.since < self._ttl else None
 
     def identified(self, image_id: str, target: bytes, headers: RawHeaders, size: int) -> None:
         """What this client was allowed when nobody knew the size has been found to have this one."""
@@ -107,8 +115,8 @@ class Authorizer:
             self._permissions.popitem(last=False)
 
     def _question(self, image_id: str, target: bytes, headers: RawHeaders, size: int | None) -> _Question:
-        digest = hmac.new(self._secret, digestmod="sha256")
-        for part in (target, *(part for pair in without(headers, *_NEUTRAL) for part in pair)):
-            digest.update(b"%d:" % len(part))
-            digest.update(part)
-        return _Question(image_id, size, digest.digest())
+        parts = [target]
+        for pair in without(headers, *_NEUTRAL):
+            parts += pair
+        lengths = b"%a" % [*map(len, parts)]  # so that it can be told where each of them ends
+        return _Question(image_id, size, hmac.digest(self._secret, b"".join([lengths, *parts]), "sha256"))

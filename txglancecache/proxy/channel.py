@@ -86,14 +86,10 @@ class DataChannel(ClientChannel):
     def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
         """With the request's own ``verbatim`` fields, unless ``headers`` has them too."""
         own = dict(headers.getAllRawHeaders())
-        head = [version, b" ", code, b" ", reason, b"\r\n"]
-        for name, value in without(self.requests[0].verbatim, *own):
-            head += (name, b": ", value, b"\r\n")
-        for name, found in own.items():
-            for value in found:
-                head += (name, b": ", value, b"\r\n")
-        head.append(b"\r\n")
-        self.transport.writeSequence(head)
+        fields = without(self.requests[0].verbatim, *own)
+        fields += [(name, value) for name, found in own.items() for value in found]
+        lines = [b"%b %b %b\r\n" % (version, code, reason), *(b"%b: %b\r\n" % field for field in fields)]
+        self.transport.write(b"".join([*lines, b"\r\n"]))
 
     def pauseProducing(self) -> None:
         super().pauseProducing()

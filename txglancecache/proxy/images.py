@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from contextlib import ExitStack
-from enum import Enum
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError
@@ -30,27 +28,19 @@ from txglancecache.image import Image
 from txglancecache.origin.client import OriginClient
 from txglancecache.origin.glance import Denied, ImageSource
 from txglancecache.proxy.clearance import Asked, Clearance, Cleared, JustChanged, NotCacheable, NotShown
+from txglancecache.proxy.heads import Heads, How
 from txglancecache.proxy.observer import DownloadObserver, Unobserved
 from txglancecache.proxy.passthrough import PassThrough
 from txglancecache.proxy.sending import Sending
 from txglancecache.proxy.site import DataRequest
-from txglancecache.ranges import ByteRange, MultipartPlan, Partial, Selection, Unsatisfiable, Whole, select
+from txglancecache.ranges import ByteRange, Partial, Selection, Unsatisfiable, Whole, select
 
 _log = Logger()
 
-_CONTENT_TYPE = b"application/octet-stream"
+#: Fields that make an answer another than the whole body, or none of the cache's business.
+_PARTICULAR = frozenset({b"content-range", b"if-match", b"if-none-match", b"if-range", b"range"})
 #: How often a request may find that the image has just changed before it is passed through.
 _ATTEMPTS = 3
-
-
-class _How(Enum):
-    """Where the bytes of an answer come from, as `cache_status` says it."""
-
-    HIT = {"hit": True}
-    MISS = {"fwd": b"miss", "stored": True}
-    PARTIAL = {"fwd": b"partial", "stored": True}
-    COLLAPSED = {"fwd": b"miss", "collapsed": True}
-    NO_BODY = {"fwd": b"miss"}
 
 
 @define(eq=False)
@@ -68,6 +58,43 @@ class Images:
     _clock: IReactorTime
     _name: bytes
     _observer: DownloadObserver = field(factory=Unobserved)
+    _heads: Heads = field(init=False)
+
+    @_heads.default
+    def _(self) -> Heads:
+        return Heads(self._clock, self._name, self._pass_through.via)
+
+    def at_once(self, request: DataRequest, image_id: str) -> bool:
+        """Answer a request that wants nobody asked and nothing waited for; whether it is one.
+
+        That is the way of a small body that is verified, open and in memory, to a client whose permission
+        holds, and the answer is the one that `download` would give. Otherwise nothing has happened.
+        """
+        entry = self._cache.find(image_id)
+        if entry is None or request.method != b"GET" or request.body is not None:
+            return False
+        if not _PARTICULAR.isdisjoint([name.lower() for name, _ in request.raw_headers]):
+            return False
+        data = self._delivery.at_hand(entry.image.size, entry.body.descriptor) if entry.verified else None
+        if data is None:
+            return False
+        asked = self._asked(request, image_id)
+        cleared = self._clearance.known(asked)
+        if cleared is None or not self._cache.still_right(entry):
+            return False
+        self._cache.counters.hits += 1
+        self._cache.counters.served(len(data))
+        self._cache.touch(entry, hit=True)
+        self._observer.began(How.HIT.word, self._clock.seconds() - asked.at)
+        self._heads.begin(request, cleared, 200, How.HIT)
+        self._heads.describe(request, cleared.image, Whole())
+        request.write(data)
+        self._observer.ended(How.HIT.word, self._clock.seconds() - asked.at, len(data), 0, whole=True)
+        request.finish()
+        return True
+
+    def _asked(self, request: DataRequest, image_id: str) -> Asked:
+        return Asked(image_id, request.uri, self._pass_through.outgoing(request), self._clock.seconds())
 
     async def download(self, request: DataRequest, image_id: str) -> None:
         """Answer one request; returns when its response is complete or broken off.
@@ -75,8 +102,7 @@ class Images:
         :raises OriginError: the origin cannot be asked. Nothing has been written then.
         :raises DigestMismatch: the origin sent a wrong body, and nothing of it has been written.
         """
-        headers = self._pass_through.outgoing(request)
-        asked = Asked(image_id, request.uri, headers, self._clock.seconds())
+        asked = self._asked(request, image_id)
         reason = b"image-changes"
         for _ in range(_ATTEMPTS):
             settled = await self._clearance.settle(asked)
@@ -146,16 +172,16 @@ class Images:
             selection = select(asked.header(b"range"), image.size)
         if verdict is not Verdict.PROCEED:
             code = 304 if verdict is Verdict.NOT_MODIFIED else 412
-            self._begin(request, cleared, code, self._how(image, ()))
+            self._heads.begin(request, cleared, code, self._how(image, ()))
             if code == 412:
                 request.setHeader(b"content-length", b"0")
         elif isinstance(selection, Unsatisfiable):
-            self._begin(request, cleared, 416, self._how(image, ()))
-            request.setHeader(b"content-range", selection.content_range(image.size))
+            self._heads.begin(request, cleared, 416, self._how(image, ()))
+            request.verbatim.append((b"Content-Range", selection.content_range(image.size)))
             request.setHeader(b"content-length", b"0")
         elif request.method == b"HEAD":
-            self._begin(request, cleared, 200, self._how(image, ()))
-            self._describe(request, image, selection)
+            self._heads.begin(request, cleared, 200, self._how(image, ()))
+            self._heads.describe(request, image, selection)
         else:
             await self._serve(request, asked, cleared, selection)
 
@@ -180,11 +206,11 @@ class Images:
             fd = await readers[0].descriptor()
             await readers[0].wait()
             self._count(how)
-            cache.touch(entry, hit=how is _How.HIT)
+            cache.touch(entry, hit=how is How.HIT)
             began = self._clock.seconds()
-            self._observer.began(how.name.lower(), began - asked.at)
-            self._begin(request, cleared, 200 if whole else 206, how)
-            plan = self._describe(request, image, selection)
+            self._observer.began(how.word, began - asked.at)
+            self._heads.begin(request, cleared, 200 if whole else 206, how)
+            plan = self._heads.describe(request, image, selection)
             sending = Sending(request, readers, plan, source, cache, self._delivery, self._clock)
             ended = "broken off"
             try:
@@ -205,75 +231,38 @@ class Images:
                 _log.info(
                     "Image {id}, {how}: {sent} bytes in {seconds:.3f} s, {ended}",
                     id=image.image_id,
-                    how=how.name.lower(),
+                    how=how.word,
                     sent=sending.from_files + sending.passed_through,
                     seconds=seconds,
                     ended=ended,
                 )
 
     def _tell_ended(
-        self, how: _How, readers: Sequence[Reader], had: Extents, sending: Sending, seconds: float
+        self, how: How, readers: Sequence[Reader], had: Extents, sending: Sending, seconds: float
     ) -> None:
         """Count what was sent, and tell the observer, when ``had`` was in the cache before it."""
         self._cache.counters.served(sending.from_files, sending.passed_through)
         sent = sending.from_files + sending.passed_through
         covered = [had.intersection(Extents.of((reader.start, reader.position))) for reader in readers]
         before = sum(extents.total for extents in covered)
-        self._observer.ended(how.name.lower(), seconds, before, sent - before, whole=sending.whole)
+        self._observer.ended(how.word, seconds, before, sent - before, whole=sending.whole)
 
-    # -- heads -----------------------------------------------------------------------------------
-
-    def _begin(self, request: DataRequest, cleared: Cleared, code: int, how: _How) -> None:
-        """Set the status and the fields that every answer about a known image has."""
-        request.setResponseCode(code)
-        fields = request.responseHeaders
-        fields.setRawHeaders(b"etag", [cleared.image.etag])
-        fields.setRawHeaders(b"accept-ranges", [b"bytes"])
-        fields.setRawHeaders(b"cache-status", [cache_status(self._name, **how.value)])
-        fields.setRawHeaders(b"via", [self._pass_through.via])
-        if cleared.request_id is not None:
-            fields.setRawHeaders(b"x-openstack-request-id", [cleared.request_id])
-        fields.setRawHeaders(b"age", [b"%d" % (self._clock.seconds() - cleared.since)])
-
-    def _describe(
-        self, request: DataRequest, image: Image, selection: Whole | Partial
-    ) -> MultipartPlan | None:
-        """Set the fields that describe the body; returns the framing of more than one part."""
-        plan = None
-        content_type, length = _CONTENT_TYPE, image.size
-        if isinstance(selection, Partial):
-            if len(selection.ranges) > 1:
-                boundary = secrets.token_hex(16).encode()
-                plan = MultipartPlan(boundary, image.size, _CONTENT_TYPE, selection.ranges)
-                content_type, length = plan.content_type_header, plan.length
-            else:
-                (part,) = selection.ranges
-                length = part.length
-                request.setHeader(b"content-range", part.content_range(image.size))
-        request.setHeader(b"content-type", content_type)
-        request.setHeader(b"content-length", b"%d" % length)
-        if image.checksum is not None:
-            request.setHeader(b"content-md5", image.checksum.encode())
-        if image.repr_digest is not None:
-            request.setHeader(b"repr-digest", image.repr_digest)
-        return plan
-
-    def _how(self, image: Image, ranges: Sequence[ByteRange]) -> _How:
+    def _how(self, image: Image, ranges: Sequence[ByteRange]) -> How:
         """How an answer that needs ``ranges`` of the body is going to be had."""
         entry = self._cache.find(image.image_id)
         if entry is None:
-            return _How.MISS if ranges else _How.NO_BODY
+            return How.MISS if ranges else How.NO_BODY
         if entry.verified or all(entry.extents.covers(part.start, part.stop) for part in ranges):
-            return _How.HIT
+            return How.HIT
         if entry.filling or entry.readers:
-            return _How.COLLAPSED
-        return _How.PARTIAL if entry.extents else _How.MISS
+            return How.COLLAPSED
+        return How.PARTIAL if entry.extents else How.MISS
 
-    def _count(self, how: _How) -> None:
+    def _count(self, how: How) -> None:
         counters = self._cache.counters
-        if how is _How.HIT:
+        if how is How.HIT:
             counters.hits += 1
-        elif how is _How.COLLAPSED:
+        elif how is How.COLLAPSED:
             counters.collapsed += 1
         else:
             counters.misses += 1

@@ -31,7 +31,7 @@ class DataRequest(_Request):  # type: ignore[misc]  # see above
 
     ``raw_headers`` are its fields as the client spelt them, ``body`` is what the client sends, if it
     announced something, and ``verbatim`` are fields of the answer that are written as they are. There is no
-    ``content``.
+    ``content``. ``cache_status`` is what an answer out of the cache says of itself.
     """
 
     defaultContentType = None
@@ -52,6 +52,7 @@ class DataRequest(_Request):  # type: ignore[misc]  # see above
         self.raw_headers: list[tuple[bytes, bytes]] = []
         self.body: IncomingBody | None = None
         self.verbatim: list[tuple[bytes, bytes]] = []
+        self.cache_status: bytes | None = None
         self.aborted = False
 
     def __repr__(self) -> str:

@@ -21,10 +21,8 @@ from functools import partial
 from types import FrameType, TracebackType
 from typing import Any
 
-from attrs import frozen
 from twisted.logger import Logger
-from twisted.web.http import combinedLogFormatter, datetimeToLogString
-from twisted.web.iweb import IRequest
+from twisted.web.http import datetimeToLogString
 
 from txglancecache.errors import GlanceCacheError
 from txglancecache.service.node import Node
@@ -79,31 +77,28 @@ def starved() -> float:
         return 0.0
 
 
-def access_line(timestamp: str, request: IRequest) -> str:
-    """A line of the access log with the time of day, which the reactor's clock does not know.
+def access_line(timestamp: str, request: Any) -> str:
+    """A line of the access log, in the combined format, with what ``Cache-Status`` says behind it.
 
-    It has no query in it, neither the request's nor its referrer's: temporary URLs keep their secrets there.
+    The time is that of the day, which the reactor's clock does not know. It has no query in it, neither the
+    request's nor its referrer's: temporary URLs keep their secrets there.
     """
-    line: str = combinedLogFormatter(datetimeToLogString(), _WithoutQueries(request))
-    return line
+    ip = _quotable(getattr(request.getClientAddress(), "host", "-").encode())
+    what = b"%b %b %b" % (request.method, _public(request.uri), request.clientproto)
+    referrer = _public(request.getHeader(b"referer") or b"-")
+    agent = request.getHeader(b"user-agent") or b"-"
+    status = getattr(request, "cache_status", None)
+    line = (
+        f'"{ip}" - - {datetimeToLogString()} "{_quotable(what)}" {request.code} {request.sentLength or "-"}'
+        f' "{_quotable(referrer)}" "{_quotable(agent)}"'
+    )
+    return line if status is None else f'{line} "{_quotable(status)}"'
 
 
-@frozen
-class _WithoutQueries:
-    """A request as far as everybody may know of it."""
-
-    _request: IRequest
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._request, name)
-
-    @property
-    def uri(self) -> bytes:
-        return _public(self._request.uri)
-
-    def getHeader(self, name: bytes) -> bytes | None:
-        value = self._request.getHeader(name)
-        return _public(value) if value is not None and name == b"referer" else value
+def _quotable(text: bytes) -> str:
+    """In ASCII, and with nothing in it that ends what it is quoted in."""
+    text_of = repr(text)[2:-1]
+    return text_of.replace("\\'", "'").replace('"', '\\"')
 
 
 def _public(url: bytes) -> bytes:

@@ -103,6 +103,11 @@ class Index:
         jobs, self._jobs = self._jobs, []
         return jobs
 
+    def put_latest(self, key: str, record: Callable[[], Record]) -> None:
+        """As `put`, of what the row is when the next batch is written: this may be called very often."""
+        self._pending[ENTRIES, key] = record
+        self._schedule()
+
     def put(self, record: Record) -> None:
         """Have the row written with the next batch; a later row of the same key takes its place."""
         self._pending[ENTRIES, record.key] = record
@@ -158,7 +163,8 @@ class Index:
         )
 
     def _write_pending(self) -> Deferred[bool]:
-        batch, self._pending = self._pending, {}
+        batch: _Batch = {key: row() if callable(row) else row for key, row in self._pending.items()}
+        self._pending = {}
         if not batch:
             return succeed(True)
 

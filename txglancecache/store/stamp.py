@@ -50,7 +50,10 @@ class Stamp:
 
         :raises StoreError: nobody can tell.
         """
-        found = look_at(fd)
+        return self.is_of(look_at(fd))
+
+    def is_of(self, found: os.stat_result) -> bool:
+        """As `fits`, of what has been looked at."""
         if (found.st_ino, found.st_size, found.st_mtime_ns) != (self.inode, self.size, self.modified):
             return False
         return found.st_ctime_ns == self.changed or found.st_nlink == 0

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from twisted.internet.base import ReactorBase
 from twisted.logger import capturedLogs
-from twisted.web.http import Request
+from twisted.web.http import Request, combinedLogFormatter
 from twisted.web.test.requesthelper import DummyChannel
 
 from txglancecache.errors import ConfigurationError
@@ -111,6 +111,18 @@ def test_access_log_tells_no_secrets() -> None:
     assert "secret" not in line
     assert "curl" in line
     assert line.isprintable()
+
+
+def test_access_log_of_an_answer_from_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Says of the cache what the answer said, behind what all web servers write, quotes and all."""
+    monkeypatch.setattr(process, "datetimeToLogString", lambda: "[now]")
+    request = Request(DummyChannel(), False)
+    request.method, request.uri, request.clientproto = b"GET", b"/'\"", b"HTTP/1.1"
+    request.sentLength = 7
+    there = process.access_line("", request)
+    assert there == combinedLogFormatter("[now]", request)
+    request.cache_status = b"node; hit"
+    assert process.access_line("", request) == there + ' "node; hit"'
 
 
 def test_access_log_of_odd_requests() -> None:
