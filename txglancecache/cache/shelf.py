@@ -9,6 +9,9 @@ from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+#: How many files are kept open at most.
+KEPT_OPEN = 256
+
 
 class Shelved(Protocol):
     """What can be put here."""
@@ -22,7 +25,7 @@ class Shelf:
     """The files used last, at most ``most``, each for at most ``seconds``."""
 
     _clock: IReactorTime
-    most: int = 256
+    most: int = KEPT_OPEN
     seconds: float = 60.0
     _since: dict[Shelved, float] = field(factory=dict, init=False)  # the one used last comes last
     _timer: IDelayedCall | None = field(default=None, init=False)

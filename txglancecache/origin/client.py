@@ -215,7 +215,9 @@ def _endpoint(reactor: Any, origin: OriginURL, timeout: float) -> IStreamClientE
     try:
         kind = kinds[ip_address(origin.host).version]
     except ValueError:
-        kind = HostnameEndpoint
+        # That one takes no name with an underscore, and containers are often called so. The other, which asks
+        # for IPv4 addresses only, takes any.
+        kind = TCP4ClientEndpoint if "_" in origin.host else HostnameEndpoint
     endpoint: IStreamClientEndpoint = kind(reactor, origin.host, origin.port, timeout)
     return endpoint
 

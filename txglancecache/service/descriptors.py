@@ -6,6 +6,7 @@ import resource
 
 from twisted.logger import Logger
 
+from txglancecache.cache.shelf import KEPT_OPEN
 from txglancecache.clients.site import TURNED_AWAY
 from txglancecache.errors import ConfigurationError
 
@@ -39,7 +40,7 @@ def affordable(limit: int, wanted: int, manage: int, origin: int) -> int:
     """
     if limit < 0:  # RLIM_INFINITY
         return wanted
-    others = _OWN + 2 * TURNED_AWAY + manage + origin * _PER_ORIGIN_CONNECTION
+    others = _OWN + KEPT_OPEN + 2 * TURNED_AWAY + manage + origin * _PER_ORIGIN_CONNECTION
     count = min(wanted, (limit - others) // _PER_CLIENT)
     if count < min(wanted, _LEAST):
         needed = others + _PER_CLIENT * wanted

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import CannotListenError, ConnectionDone
+from twisted.internet.interfaces import IHostnameResolver, IHostResolution, IResolutionReceiver
 from twisted.internet.ssl import (
     Certificate,
     CertificateOptions,
@@ -21,6 +23,7 @@ from twisted.internet.ssl import (
     trustRootFromCertificates,
 )
 from twisted.logger import LogLevel, capturedLogs
+from zope.interface import implementer
 
 from tests.unit.authority import Authority
 from tests.unit.certificates import certificate
@@ -37,6 +40,32 @@ from txglancecache.origin.client import Head, OriginClient, OriginURL
 from txglancecache.service.certificates import tls_towards
 
 HOST = [(b"Host", b"glance")]
+
+
+@implementer(IHostnameResolver, IHostResolution)
+class Names:
+    """Knows every name, or none."""
+
+    name = ""
+    known = False
+
+    def resolveHostName(
+        self,
+        resolutionReceiver: IResolutionReceiver,
+        hostName: str,
+        portNumber: int = 0,
+        addressTypes: object = None,
+        transportSemantics: str = "TCP",
+    ) -> Names:
+        self.name = hostName
+        resolutionReceiver.resolutionBegan(self)
+        if self.known:
+            resolutionReceiver.addressResolved(IPv4Address("TCP", "127.0.0.1", portNumber))
+        resolutionReceiver.resolutionComplete()
+        return self
+
+    def cancel(self) -> None:
+        raise AssertionError("it is over at once")
 
 
 @pytest_twisted.async_yield_fixture
@@ -267,6 +296,21 @@ async def test_ipv6(net: Net) -> None:
 async def test_a_host_name(net: Net) -> None:
     """Is looked up."""
     assert await get(net.client(net.origin(hello).number, host="localhost")) == b"hello"
+
+
+@pytest.mark.parametrize("name", ["glance.example", "glance_api"])
+@pytest_twisted.ensureDeferred
+async def test_a_name_that_is_not_known_yet(net: Net, name: str) -> None:
+    """Is asked for again for each connection. It may be one that only a container would have."""
+    client, names = net.client(net.origin(hello).number, host=name), Names()
+    before = reactor.installNameResolver(names)
+    try:
+        with pytest.raises(OriginUnreachable, match=name):
+            await get(client)
+        names.known = True
+        assert await get(client) == b"hello"
+    finally:
+        reactor.installNameResolver(before)
 
 
 @pytest_twisted.ensureDeferred
