@@ -89,16 +89,14 @@ class _KnownChannel(HTTPChannel):
     connections: Connections
     _asked = False
     _ending: IDelayedCall | None = None
-    _last_look: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
         super().connectionMade()  # type: ignore[no-untyped-call]  # so it is in Twisted
         self.connections._opened(self)
 
     def connectionLost(self, reason: failure.Failure = connectionDone) -> None:
-        for call in (self._ending, self._last_look):
-            if call is not None and call.active():
-                call.cancel()
+        if self._ending is not None and self._ending.active():
+            self._ending.cancel()
         super().connectionLost(reason)  # type: ignore[no-untyped-call]  # so it is in Twisted
         self.connections._lost(self)
 
@@ -113,25 +111,6 @@ class _KnownChannel(HTTPChannel):
     def _end_if_idle(self) -> None:
         if not self.requests:
             self.loseConnection()  # type: ignore[no-untyped-call]  # so it is in Twisted
-
-    def dataReceived(self, data: bytes) -> None:
-        if self._last_look is not None:
-            self._last_look.cancel()
-            self._last_look = None
-            self.setTimeout(self.timeOut)  # type: ignore[no-untyped-call]  # so it is in Twisted
-        super().dataReceived(data)  # type: ignore[no-untyped-call]  # so it is in Twisted
-
-    def timeoutConnection(self) -> None:
-        """Look once more, after the next turn of the reactor.
-
-        It may have been this process that stood still, and what came meanwhile is read only then.
-        """
-        self._last_look = self.callLater(0, self._time_is_up)  # type: ignore[no-untyped-call]  # so it is in Twisted
-
-    def _time_is_up(self) -> None:
-        self._last_look = None
-        if self.timeOut is not None:
-            super().timeoutConnection()  # type: ignore[no-untyped-call]  # so it is in Twisted
 
     def checkPersistence(self, request: Request, version: bytes) -> bool:
         self._asked = True

@@ -193,29 +193,6 @@ def test_a_request_that_is_in_the_socket() -> None:
     assert client.closing
 
 
-def test_time_out() -> None:
-    """A client that is silent for too long is closed."""
-    server = Server()
-    client = server.connect()
-    server.clock.advance(60)
-    server.clock.advance(0)
-    assert client.closing
-
-
-def test_time_out_while_the_process_stood_still() -> None:
-    """A request that came while this process was stopped is answered, though the time is up."""
-    server = Server()
-    client = server.connect()
-    server.clock.rightNow += 1000
-    server.clock.callLater(0, client.channel.dataReceived, GET)  # the turn in which the socket is read
-    server.clock.advance(0)
-    assert not client.closing
-    server.resource.answer()
-    assert not client.closing
-    server.clock.advance(60)
-    assert client.closing
-
-
 def test_cut_off() -> None:
     """Who is left can be cut off."""
     server = Server()
