@@ -485,7 +485,7 @@ SECTIONS = (
                 default="1KiB",
                 metavar="SIZE",
                 help="The least bytes a second, on the average of these times, that a client has to send of "
-                "a body and take of an answer, if there is so much.",
+                "a body and take of an answer, if there is so much; 0 allows any, but not none.",
             ),
         ),
     ),
