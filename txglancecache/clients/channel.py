@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.error import ConnectionAborted
-from twisted.internet.interfaces import IDelayedCall, ISSLTransport
+from twisted.internet.interfaces import IAddress, IDelayedCall, ISSLTransport
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
@@ -59,6 +59,8 @@ class ClientChannel(_HTTPChannel):  # type: ignore[misc]  # see above
     _stall: Deadline
     _socket: ClientSocket
     _taking: Taking
+    _peer: IAddress | None = None
+    _host: IAddress | None = None
     _begun = False
     _client: str | None = None
     _body_awaited = False
@@ -93,6 +95,18 @@ class ClientChannel(_HTTPChannel):  # type: ignore[misc]  # see above
         self.site.turnstile.left(self)
         super().connectionLost(reason)
 
+    def getPeer(self) -> IAddress:
+        """Asked for with each request, and the same for all of them."""
+        if self._peer is None:
+            self._peer = super().getPeer()
+        return self._peer
+
+    def getHost(self) -> IAddress:
+        """As `getPeer`; the kernel would be asked each time."""
+        if self._host is None:
+            self._host = super().getHost()
+        return self._host
+
     def give_way(self) -> bool:
         """Close, unless the client is still taking the last answer."""
         if self._socket.untaken():
@@ -126,7 +140,8 @@ class ClientChannel(_HTTPChannel):  # type: ignore[misc]  # see above
     def lineReceived(self, line: bytes) -> None:
         if self._swallowed is not None:
             return
-        self._head_begins()
+        if not self._begun:
+            self._head_begins()
         if line[:1] in (b" ", b"\t") or _CONTROL.search(line):
             self.refuse(Refusal.MALFORMED)
         elif self._receivedHeaderSize + len(line) > self.totalHeadersSize:

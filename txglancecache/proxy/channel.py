@@ -28,6 +28,9 @@ METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE"
 class DataChannel(ClientChannel):
     """Feeds `DataRequest`s."""
 
+    #: What the last request was forwarded with, by how it was spelt: many a client asks the same again.
+    forwarded: tuple[object, list[tuple[bytes, bytes]]] | None = None
+
     _incoming: IncomingBody | None = None
     _held = False
 

@@ -40,6 +40,16 @@ class PassThrough:
 
     def outgoing(self, request: DataRequest) -> list[tuple[bytes, bytes]]:
         """The fields that ``request`` goes to the origin with."""
+        channel = getattr(request, "channel", None)  # it is gone when the request is over
+        if channel is None:
+            return self._forwarded(request)
+        spelt = request.client, request.method, request.clientproto, request.raw_headers
+        if channel.forwarded is None or channel.forwarded[0] != spelt:
+            channel.forwarded = spelt, self._forwarded(request)
+        fields: list[tuple[bytes, bytes]] = channel.forwarded[1]
+        return fields
+
+    def _forwarded(self, request: DataRequest) -> list[tuple[bytes, bytes]]:
         version = request.clientproto.removeprefix(b"HTTP/")
         client = getattr(request.getClientAddress(), "host", "")  # a UNIX socket has no address
         scheme = b"https" if request.isSecure() else b"http"

@@ -144,6 +144,24 @@ async def test_who_has_not_just_been_allowed(rig: Rig, watch: Watch) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_several_who_share_a_connection(rig: Rig) -> None:
+    """A proxy in front may send one user's request behind another's: each is judged by what it says."""
+
+    def ask() -> list[int]:
+        connection = http.client.HTTPConnection("127.0.0.1", rig._ports[1].getHost().port, timeout=20)
+        found = []
+        for token in ("alice", "alice", "mallory", "alice", "mallory"):
+            connection.request("GET", FILE, headers={"X-Auth-Token": token})
+            answer = connection.getresponse()
+            answer.read()
+            found.append(answer.status)
+        connection.close()
+        return found
+
+    assert await rig._clients(ask) == [200, 200, 404, 200, 404]
+
+
+@pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("options", [{"ttl": 0.0}, {"ttl": 60.0, "revalidate_after": -1.0}])
 async def test_nothing_is_at_once_where_the_origin_is_always_asked(
     tmp_path: Path, watch: Watch, options: dict[str, float]
