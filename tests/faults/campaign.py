@@ -65,7 +65,9 @@ class Campaign:
         self.rows.append(Row(area, what, times, _counted(clients), lost))
 
     def sorted_rows(self) -> list[Row]:
-        return sorted(self.rows, key=lambda row: (AREAS.index(row.area), row.what))
+        """The table's rows; of what was done again, the latest."""
+        latest = {(row.area, row.what): row for row in self.rows}
+        return sorted(latest.values(), key=lambda row: (AREAS.index(row.area), row.what))
 
 
 def _counted(clients: str | Mapping[str, int] | Iterable[str]) -> str:

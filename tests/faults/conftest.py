@@ -1,14 +1,19 @@
-"""The campaign of this run, and its table at the end."""
+"""The campaign of this run, and its table at the end.
+
+With `--last-failed` a run goes on with the campaign before it: what that one found stays in the table."""
 
 import time
 from pathlib import Path
 
 import pytest
+from attrs import asdict
 
-from tests.faults.campaign import Campaign, text_table, write_page
+from tests.faults.campaign import Campaign, Row, text_table, write_page
 
 _CAMPAIGN = pytest.StashKey[Campaign]()
 _BEGUN = pytest.StashKey[float]()
+#: Where pytest keeps what a campaign has found, and how long it took.
+_KEPT = "faults/campaign"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -17,9 +22,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--faults-page", type=Path, help="write the table there, as reStructuredText")
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_CAMPAIGN] = Campaign(config.getoption("--whole-campaign", False))
-    config.stash[_BEGUN] = time.monotonic()
+    campaign = Campaign(config.getoption("--whole-campaign", False))
+    begun = time.monotonic()
+    cache = getattr(config, "cache", None)
+    if cache is not None and config.getoption("--last-failed", False):
+        kept = cache.get(_KEPT, {"rows": [], "seconds": 0})
+        campaign.rows.extend(Row(**row) for row in kept["rows"])
+        begun -= kept["seconds"]
+    config.stash[_CAMPAIGN] = campaign
+    config.stash[_BEGUN] = begun
 
 
 @pytest.fixture(scope="session")
@@ -31,13 +44,16 @@ def campaign(pytestconfig: pytest.Config) -> Campaign:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
 ) -> None:
-    rows = config.stash[_CAMPAIGN].sorted_rows()
+    campaign = config.stash[_CAMPAIGN]
+    rows, seconds = campaign.sorted_rows(), time.monotonic() - config.stash[_BEGUN]
     if not rows:
         return
+    if campaign.whole and config.cache is not None:
+        config.cache.set(_KEPT, {"rows": [asdict(row) for row in rows], "seconds": seconds})
     terminalreporter.section("what was done, how often, what clients saw, what was lost")
     for line in text_table(rows):
         terminalreporter.write_line(line)
     page = config.getoption("--faults-page", None)
     if page is not None and exitstatus == 0:
-        write_page(page, rows, time.monotonic() - config.stash[_BEGUN])
+        write_page(page, rows, seconds)
         terminalreporter.write_line(f"The table is in {page}.")
