@@ -169,12 +169,14 @@ async def test_nothing_is_at_once_where_the_origin_is_always_asked(
     """Be it for permission or for identity."""
     rig = Rig(tmp_path / "other", **options)  # type: ignore[arg-type]  # none of them is an origin
     rig.store("one", BODY)
-    await _cached(rig)
-    asked = len(rig.origin.asked)
-    assert (await rig.get("one")).body == BODY
-    assert len(rig.origin.asked) > asked
-    assert watch.answered == []
-    await rig.stop()
+    try:
+        await _cached(rig)
+        asked = len(rig.origin.asked)
+        assert (await rig.get("one")).body == BODY
+        assert len(rig.origin.asked) > asked
+        assert watch.answered == []
+    finally:
+        await rig.stop()
 
 
 @pytest_twisted.ensureDeferred
