@@ -96,10 +96,13 @@ class OriginConnection(protocol.Protocol):
         if data:
             self._wire.write(data)
 
-    def send_body(self, framing: h11.Connection, body: IBodyProducer) -> Deferred[None]:
-        """Sends a request's body; silence does not count while the origin is taking it."""
+    def send_body(self, framing: h11.Connection, body: IBodyProducer, expecting: bool) -> Deferred[None]:
+        """Sends a request's body; silence does not count while the origin is taking it.
+
+        :param expecting: the body does not begin before the origin has said that it may.
+        """
         self._spare = self._second_handle()
-        self._upload = Upload(self._wire, framing, body, self._attend)
+        self._upload = Upload(self._wire, framing, body, self._attend, expecting)
         sent = self._upload.start()
         self._attend()
         return sent
@@ -117,6 +120,8 @@ class OriginConnection(protocol.Protocol):
     def heard_interim(self) -> None:
         """What came was an answer, if not the last. Of a head, nothing counts before it is whole."""
         self._silence.begin_anew()
+        if self._upload is not None:
+            self._upload.begins()
 
     def hold(self) -> None:
         """Reads no more; the origin waits."""
@@ -230,7 +235,7 @@ class OriginConnection(protocol.Protocol):
 
     def _attend(self) -> None:
         """Silence counts while somebody wants to read and the origin is not busy taking an upload."""
-        taking = self._upload is not None and self._upload.under_way and not self._upload.stalled
+        taking = self._upload is not None and self._upload.is_taken
         if self.receiver is None or self.lost or self._held or taking:
             self._silence.ignore()
         else:

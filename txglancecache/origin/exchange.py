@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 
 from txglancecache.errors import OriginProtocolError, RequestBodyBroken
-from txglancecache.headers import RawHeaders, without
+from txglancecache.headers import RawHeaders, first, without
 from txglancecache.origin.connection import OriginConnection
 from txglancecache.origin.framing import MAX_HEAD, MAX_INTERIM, Head, body_reader, keeps_alive
 from txglancecache.origin.response import Response
@@ -63,7 +63,9 @@ class Exchange:
         if body is None:
             self._parser.send(h11.EndOfMessage())
         else:
-            connection.send_body(self._parser, body).addErrback(self._body_broke)
+            expect = first(self._request.headers, b"Expect") or b""
+            expecting = expect.lower() == b"100-continue"
+            connection.send_body(self._parser, body, expecting).addErrback(self._body_broke)
         return self._answer
 
     # For the connection

@@ -17,12 +17,17 @@ from zope.interface import implementer
 @implementer(IConsumer, IPushProducer)
 @define(eq=False)
 class Upload:
-    """Stands between a body and the transport; ``stalled`` while the origin takes no more."""
+    """Stands between a body and the transport; ``stalled`` while the origin takes no more.
+
+    ``expecting``: whoever sends the body first waits for the origin's word that it may (RFC 9110 section
+    10.1.1), unless that takes too long.
+    """
 
     _transport: Any  # an ITransport that is an IConsumer too, as all are; there is no interface for both
     _framing: h11.Connection
     _body: IBodyProducer
     _changed: Callable[[], None]
+    expecting: bool
     under_way: bool = field(default=False, init=False)
     finished: bool = field(default=False, init=False)
     stalled: bool = field(default=False, init=False)
@@ -41,6 +46,17 @@ class Upload:
             self._transport.unregisterProducer()
             self._body.stopProducing()
 
+    @property
+    def is_taken(self) -> bool:
+        """Whether the origin has something to do that is not to answer."""
+        return self.under_way and not (self.stalled or self.expecting)
+
+    def begins(self) -> None:
+        """Nobody waits for a word any more."""
+        if self.expecting:
+            self.expecting = False
+            self._changed()
+
     def _end(self, _: None) -> None:
         self._break(None)
         self._transport.write(self._framing.send(h11.EndOfMessage()))
@@ -55,6 +71,7 @@ class Upload:
     # For the body
 
     def write(self, data: bytes) -> None:
+        self.begins()
         if self.under_way:
             framed = self._framing.send_with_data_passthrough(h11.Data(data=data))
             self._transport.writeSequence(framed)

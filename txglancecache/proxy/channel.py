@@ -33,6 +33,7 @@ class DataChannel(ClientChannel):
 
     _incoming: IncomingBody | None = None
     _held = False
+    _expecting = False
 
     # The head
 
@@ -53,6 +54,7 @@ class DataChannel(ClientChannel):
         request.head_received(self._command, target, self._version)
         if self.length != 0:
             self._incoming = request.body
+            self._expecting = request.expects_continue
             self.read_body(request.body, False)
             request.process()
 
@@ -72,11 +74,22 @@ class DataChannel(ClientChannel):
         # A client that does not take its answer is not read either, as in HTTPChannel. But many a client
         # takes an answer only when it has sent everything, even if nobody wants that any more.
         reading = not self._held and (body.discarding or not self._waitingForTransport)
-        self.await_body(reading)
+        self.await_body(reading and not self._expecting)
         if reading:
             self._networkProducer.resumeProducing()
         else:
             self._networkProducer.pauseProducing()
+
+    def body_may_begin(self) -> None:
+        """The client has been told to go on, or goes on by itself: from now on it is waited for."""
+        if self._expecting:
+            self._expecting = False
+            if self._incoming is not None:
+                self._read_or_wait(self._incoming)
+
+    def rawDataReceived(self, data: bytes) -> None:
+        self.body_may_begin()
+        super().rawDataReceived(data)
 
     def allContentReceived(self) -> None:
         if self._incoming is not None and not self.refused:
@@ -116,4 +129,5 @@ class DataChannel(ClientChannel):
     def linger(self, seconds: float) -> None:
         self._incoming = None
         self._held = False
+        self._expecting = False
         super().linger(seconds)

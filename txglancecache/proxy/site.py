@@ -14,7 +14,7 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request
 
 from txglancecache.clients.site import ClientSite
-from txglancecache.headers import end_to_end, without
+from txglancecache.headers import end_to_end, first, without
 from txglancecache.origin.framing import Head
 from txglancecache.proxy.body import IncomingBody
 from txglancecache.proxy.channel import DataChannel
@@ -103,11 +103,18 @@ class DataRequest(_Request):  # type: ignore[misc]  # see above
 
     # For whoever answers
 
+    @property
+    def expects_continue(self) -> bool:
+        """Whether the client waits for a word before it sends the body (RFC 9110 section 10.1.1)."""
+        expect = first(self.raw_headers, b"Expect") or b""
+        return self.clientproto == b"HTTP/1.1" and expect.lower() == b"100-continue"
+
     def interim(self, head: Head) -> None:
         """Pass a 1xx answer on, to clients that know of them."""
         if self.channel is not None and not self.startedWriting and self.clientproto == b"HTTP/1.1":
             fields = b"".join(b"%s: %s\r\n" % field for field in end_to_end(head.headers))
             self.channel.write(b"HTTP/1.1 %d %s\r\n%s\r\n" % (head.status, head.reason, fields))
+            self.channel.body_may_begin()
 
     def write(self, data: bytes) -> None:
         if not self.startedWriting and self.channel is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
+from attrs import evolve
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
@@ -320,6 +321,46 @@ async def test_expecting_in_vain(front: Front) -> None:
     await client.gone()
     assert client.data == b"no"
     assert (await front.origin.peers[-1].gone()) is not None
+
+
+@pytest_twisted.ensureDeferred
+async def test_expecting_from_a_silent_origin(front: Front) -> None:
+    """The client is waiting as it should: it is the origin that is late."""
+
+    async def silent(peer: Peer) -> None:
+        await peer.head()
+        await peer.gone()
+
+    front.origin.scripts = (silent,)
+    front.site.turnstile.limits = evolve(front.site.turnstile.limits, body_timeout=0.1)
+    front.client._response_timeout = 0.5
+    client = await front.ask(
+        b"PUT /x HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+    )
+    assert (await client.head()).startswith(b"HTTP/1.1 504 ")
+    await client.gone()
+
+
+@pytest.mark.parametrize("word", [b"HTTP/1.1 100 Go on\r\n\r\n", b""])
+@pytest_twisted.ensureDeferred
+async def test_expecting_and_then_silent(word: bytes, front: Front) -> None:
+    """A client that was told to go on, or that has begun by itself, and then sends no more is late itself."""
+
+    async def taking(peer: Peer) -> None:
+        await peer.head()
+        peer.send(word)
+        await peer.gone()
+
+    front.origin.scripts = (taking,)
+    front.site.turnstile.limits = evolve(front.site.turnstile.limits, body_timeout=0.3)
+    client = await front.ask(
+        b"PUT /x HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+    )
+    if word:
+        assert await client.head() == word
+    else:
+        client.send(b"h")
+    assert (await client.head()).startswith(b"HTTP/1.1 408 ")
 
 
 @pytest_twisted.ensureDeferred
