@@ -109,8 +109,12 @@ class DirectoryLocked(StoreError):
         return f"cache directory {self.path} is in use by another process"
 
 
+class Exhausted(StoreError):
+    """Something that every file needs has run out; no file is the worse for it."""
+
+
 @define(eq=False)
-class NoRoom(StoreError):
+class NoRoom(Exhausted):
     """The bytes do not fit, even after evicting all that may be evicted."""
 
     wanted: int

@@ -26,6 +26,7 @@ from typing import Any
 from attrs import evolve, frozen
 from prometheus_client import CollectorRegistry
 from twisted.application.service import IService
+from twisted.internet.defer import DeferredSemaphore
 from twisted.web.resource import IResource
 
 from txglancecache import __version__
@@ -297,7 +298,10 @@ def _downloads(core: _Core) -> IResource:
     )
     delivery = Delivery(reactor, core.pools.disk, settings.stall_timeout)
     observer = DownloadMetrics(core.registry)
-    images = Images(core.cache, clearance, core.client, pass_through, delivery, reactor, name, observer)
+    lanes = DeferredSemaphore(max(1, settings.origin_connections // 2))
+    images = Images(
+        core.cache, clearance, core.client, pass_through, delivery, reactor, name, observer, lanes=lanes
+    )
     return DataApp(core.cache, images, pass_through).resource()
 
 

@@ -6,8 +6,8 @@ awaits a Deferred from here, whose cancellation reaches nobody else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Generic, ParamSpec, Protocol, TypeVar
+from collections.abc import Callable, Coroutine, Hashable
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 _T = TypeVar("_T")
+_Q = TypeVar("_Q", bound=Hashable)
 _P = ParamSpec("_P")
 _log = Logger()
 
@@ -88,6 +89,23 @@ class Outcome(Generic[_T]):
         waiters, self._waiters[:] = list(self._waiters), []
         for waiter in waiters:
             _pass_on(result, waiter)
+
+
+@define(eq=False)
+class Shared(Generic[_Q, _T]):
+    """Questions that are being asked; who comes with an equal one meanwhile shares its answer."""
+
+    _asking: dict[_Q, Outcome[_T]] = field(factory=dict, init=False)
+
+    def ask(self, question: _Q, work: Callable[[], Coroutine[Any, Any, _T]]) -> Deferred[_T]:
+        """What ``work`` returns, which goes on whoever leaves."""
+        asking = self._asking.get(question)
+        if asking is None:
+            asking = Outcome.of(Deferred.fromCoroutine(work()))
+            if not asking.settled:
+                self._asking[question] = asking
+                asking.wait().addBoth(lambda _: self._asking.pop(question))
+        return asking.wait()
 
 
 def _pass_on(result: _T | Failure, waiter: Deferred[_T]) -> None:

@@ -33,7 +33,7 @@ from txglancecache.cache.roster import Roster, Slot
 from txglancecache.cache.shelf import Shelf
 from txglancecache.cache.source import Source
 from txglancecache.cache.status import Counters
-from txglancecache.errors import BodyAltered, DigestMismatch, EntryDropped, NoRoom, StoreError
+from txglancecache.errors import BodyAltered, DigestMismatch, EntryDropped, Exhausted, StoreError
 from txglancecache.eviction import Policy
 from txglancecache.extents import Extents
 from txglancecache.image import Image
@@ -145,6 +145,7 @@ class Cache:
         `start` sees to.
         """
         records = self._index.load()
+        self._index.on_lost(self._put_all)
         found = reconcile(records, self._directory.bodies(), self.origin)
         for key in found.forgotten:
             self._index.delete(key)
@@ -316,7 +317,7 @@ class Cache:
 
     def disk_failed(self, entry: Entry, error: StoreError) -> None:
         """The body file cannot be read or written: drop the entry, so that the next to ask begins anew."""
-        if entry.dropped or isinstance(error, NoRoom):
+        if entry.dropped or isinstance(error, Exhausted):
             return
         self.events.note("disk-failed", entry.image.image_id, str(error))
         if isinstance(error, BodyAltered | BodyUnusable) or not self._disk_failing:
@@ -451,6 +452,16 @@ class Cache:
         slot = Slot(entry, fill, recorder)
         self.roster.enter(slot)
         return slot
+
+    async def _put_all(self) -> None:
+        """Tell the index of every entry."""
+
+        def put(slots: list[Slot]) -> None:
+            for entry in (slot.entry for slot in slots):
+                if entry.durable and not entry.dropped:
+                    self._index.put(entry.record())
+
+        await self.batches.each(self.roster, put)
 
     def _stop(self, slot: Slot) -> None:
         Deferred.fromCoroutine(slot.fill.stop()).addErrback(

@@ -27,6 +27,7 @@ from txglancecache.cache.transfer import Transfer
 from txglancecache.cache.verify import Verifier
 from txglancecache.errors import (
     DigestMismatch,
+    Exhausted,
     FillFailed,
     ImageChanged,
     OriginError,
@@ -362,7 +363,8 @@ class Fill:
     def _verify_if_due(self) -> None:
         entry = self._entry
         checked = entry.verified or entry.check is DigestCheck.OFF
-        due = (self._whole or entry.complete) and not checked and not self._stopped
+        wanted = (self._whole or entry.complete) and bool(entry.readers or not entry.dropped)
+        due = wanted and not checked and not self._stopped
         if due and self._verifier is None and (self._transfers or entry.complete):
             self._verifier = Verifier(
                 entry.image, lambda: entry.extents.reach(0), self._grown, self._hash_thread
@@ -371,7 +373,9 @@ class Fill:
             Deferred.fromCoroutine(self._verify(self._verifier)).addErrback(
                 lambda failure: _log.failure("Verifying {key} failed", failure, key=entry.key)
             )
-        elif self._verifier is not None and not (self._transfers or self._retry or entry.complete):
+        elif self._verifier is not None and not (
+            wanted and (self._transfers or self._retry or entry.complete)
+        ):
             self._verifier.stop()
 
     async def _verify(self, verifier: Verifier) -> None:
@@ -387,7 +391,9 @@ class Fill:
             entry.abort(error)
             self._observer.fill_mismatch(entry, error)
         except Exception as error:
-            failure = error if isinstance(error, StoreError) else StoreError(f"cannot be verified: {error!r}")
+            failure = StoreError(f"cannot be verified: {error!r}")
+            if isinstance(error, StoreError) and not isinstance(error, Exhausted):
+                failure = error
             self._stopped = True
             entry.abort(failure)
             self._observer.disk_failed(entry, failure)

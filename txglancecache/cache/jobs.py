@@ -118,6 +118,7 @@ class Jobs:
 
     def load(self) -> None:
         """Take up what the index has, once it is loaded; blocks."""
+        self._index.on_lost(self._put_all)
         for record in sorted(self._index.load_jobs(), key=lambda record: record.id):
             if record.state not in _STATES or record.kind not in _KINDS:
                 self._index.delete_job(record.id)
@@ -403,6 +404,16 @@ class Jobs:
         if not self._worker.needed(kind, image_id):
             self._end(job, JobState.DONE)
         return job
+
+    async def _put_all(self) -> None:
+        """Tell the index of every job."""
+
+        def put(jobs: list[_Job]) -> None:
+            for job in jobs:
+                if job.record.id in self._jobs:
+                    self._index.put_job(job.record)
+
+        await Batches(self._clock).each(list(self._jobs.values()), put)
 
     def _change(self, job: _Job, **changes: Any) -> None:
         self._count(job, -1)

@@ -170,7 +170,7 @@ class Mover:
 
     def _begin(self) -> None:
         """What was read together with the head comes first."""
-        self._way = _Splice() if hasattr(os, "splice") else _Copy()
+        self._way = _way()
         self._poll.register(self._source.socket, select.POLLIN)
         start = self._sink.position
         for kept_from, kept_to in self._sink.write([self._source.buffered]):
@@ -219,6 +219,14 @@ class Mover:
 
 class _SpliceRefused(Exception):
     """This pair of socket and file system cannot splice; nothing was moved."""
+
+
+def _way() -> _Splice | _Copy:
+    try:
+        return _Splice() if hasattr(os, "splice") else _Copy()
+    except OSError:
+        # No descriptor is left for a pipe.
+        return _Copy()
 
 
 class _Splice:

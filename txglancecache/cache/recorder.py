@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from txglancecache.cache.entry import Entry
-from txglancecache.errors import StoreError
+from txglancecache.errors import Exhausted, StoreError
 from txglancecache.store.index import Index
 from txglancecache.waiting import InThread
 
@@ -75,6 +75,9 @@ class Recorder:
             try:
                 # Not only the data: the stamp is of times that have to be on disk too.
                 await self._in_thread(os.fsync, await entry.body.opened())
+            except Exhausted:
+                self.note_growth()
+                return
             except (OSError, StoreError) as error:
                 self._failed(StoreError(f"cannot sync body {entry.body.name}: {error}"))
                 return

@@ -53,8 +53,8 @@ class Shelf:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for body in self:
-            await self._close(body)
+        while self._since:
+            await self._close(next(iter(self._since)))
 
     def _close(self, body: Shelved) -> Deferred[None]:
         del self._since[body]

@@ -124,6 +124,7 @@ class SendfileProducer:
                 source.wait().addCallbacks(self._look_again, self._source_failed)
             elif before + ready > self._warm_until and not self._pages.ready(before, before + ready):
                 self._missing_pages = True
+                self._patience.end()
                 self._warm(before)
             else:
                 self._sendfile(ready)

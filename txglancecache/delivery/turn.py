@@ -67,11 +67,14 @@ class Turn:
         self._work()
 
     def _work(self) -> None:
-        while self._line and self._sent < _PER_TURN:
-            send = self._line.popleft()
-            sent = send()
-            self._sent += sent
-            if sent == PIECE:
-                self._line.append(send)
-        if self._line:
-            self._schedule()
+        try:
+            while self._line and self._sent < _PER_TURN:
+                send = self._line.popleft()
+                sent = send()
+                self._sent += sent
+                if sent == PIECE:
+                    self._line.append(send)
+        finally:
+            # Also when one has failed: the others are called by nobody else.
+            if self._line:
+                self._schedule()

@@ -9,14 +9,14 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections import OrderedDict
+from functools import partial
 
 from attrs import define, field, frozen
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from txglancecache.headers import RawHeaders, without
 from txglancecache.origin.glance import Allowed, Glance, Verdict
-from txglancecache.waiting import Outcome
+from txglancecache.waiting import Shared
 
 #: Fields that say nothing about who asks or for what. Any other makes for another question.
 _NEUTRAL = (
@@ -59,7 +59,7 @@ class Authorizer:
     _ttl: float
     _secret: bytes = field(factory=lambda: secrets.token_bytes(32), init=False, repr=False)
     _permissions: OrderedDict[_Question, Allowed] = field(factory=OrderedDict, init=False)
-    _asking: dict[_Question, Outcome[Verdict]] = field(factory=dict, init=False)
+    _asking: Shared[_Question, Verdict] = field(factory=Shared, init=False)
 
     async def check(self, image_id: str, target: bytes, headers: RawHeaders, size: int | None) -> Verdict:
         """The origin's verdict; equal questions that come while one is being asked share its answer.
@@ -73,13 +73,7 @@ class Authorizer:
         known = self._holding(question)
         if known is not None:
             return known
-        asking = self._asking.get(question)
-        if asking is None:
-            answer = Deferred.fromCoroutine(self._ask(question, target, headers))
-            asking = self._asking[question] = Outcome.of(answer)
-            if asking.settled:
-                self._asking.pop(question, None)
-        return await asking.wait()
+        return await self._asking.ask(question, partial(self._ask, question, target, headers))
 
     def known(self, image_id: str, target: bytes, headers: RawHeaders, size: int) -> Allowed | None:
         """The origin's permission, if it holds still."""
@@ -99,11 +93,12 @@ class Authorizer:
         """Whether this very client has been allowed this image before, however long ago. From now on: no."""
         return self._permissions.pop(self._question(image_id, target, headers, size), None) is not None
 
+    def asker(self, target: bytes, headers: RawHeaders) -> bytes:
+        """Who asks for what, without a token in it: equal only where the origin answers the same."""
+        return self._question("", target, headers, None).asker
+
     async def _ask(self, question: _Question, target: bytes, headers: RawHeaders) -> Verdict:
-        try:
-            verdict = await self._glance.authorize(target, headers, question.size)
-        finally:
-            self._asking.pop(question, None)
+        verdict = await self._glance.authorize(target, headers, question.size)
         if isinstance(verdict, Allowed):
             self._keep(question, verdict)
         return verdict

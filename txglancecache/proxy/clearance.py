@@ -6,6 +6,7 @@ The origin decides, for every request. What is kept here is only what the origin
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 
 from attrs import define, field, frozen
 from twisted.internet.interfaces import IReactorTime
@@ -16,6 +17,7 @@ from txglancecache.headers import RawHeaders, values
 from txglancecache.image import Image, is_image_id
 from txglancecache.origin.glance import Allowed, Denied, Glance, Uncacheable
 from txglancecache.proxy.authorization import Authorizer
+from txglancecache.waiting import Shared
 
 #: Names of images that the origin has said something about.
 _MOST_KEPT = 65_536
@@ -88,6 +90,7 @@ class Clearance:
     _authorizer: Authorizer
     _clock: IReactorTime
     _revalidate_after: float
+    _describing: Shared[bytes, Image | Uncacheable | Denied] = field(factory=Shared, init=False, repr=False)
     _said: OrderedDict[tuple[str, bytes | None], Image] = field(factory=OrderedDict, init=False, repr=False)
 
     def known(self, asked: Asked) -> Cleared | None:
@@ -176,7 +179,10 @@ class Clearance:
         return entry is not None or not current.image.same_body(image)
 
     async def _identify(self, asked: Asked) -> Image | NotShown | NotCacheable:
-        image = await self._glance.identify(asked.metadata_target, asked.headers)
+        image = await self._describing.ask(
+            self._authorizer.asker(asked.target, asked.headers),
+            partial(self._glance.identify, asked.metadata_target, asked.headers),
+        )
         if isinstance(image, Uncacheable):
             return NotCacheable(image.value.replace(" ", "-").encode())
         if isinstance(image, Denied):

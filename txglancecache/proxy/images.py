@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from attrs import define, field
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -48,6 +48,7 @@ class Images:
     """Answers ``GET`` and ``HEAD`` of ``/v2/images/{id}/file``.
 
     :param name: this cache's name in ``Cache-Status``.
+    :param lanes: how many may go on from the origin at once when the disk fails, see `Sending`.
     """
 
     _cache: Cache
@@ -58,6 +59,7 @@ class Images:
     _clock: IReactorTime
     _name: bytes
     _observer: DownloadObserver = field(factory=Unobserved)
+    _lanes: DeferredSemaphore = field(kw_only=True)
     _heads: Heads = field(init=False)
 
     @_heads.default
@@ -211,7 +213,7 @@ class Images:
             self._observer.began(how.word, began - asked.at)
             self._heads.begin(request, cleared, 200 if whole else 206, how)
             plan = self._heads.describe(request, image, selection)
-            sending = Sending(request, readers, plan, source, cache, self._delivery, self._clock)
+            sending = Sending(request, readers, plan, source, cache, self._delivery, self._clock, self._lanes)
             ended = "broken off"
             try:
                 await sending.run(fd)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Iterator, Sequence
+from typing import NoReturn
 
 from attrs import define, field
+from twisted.internet.defer import DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -20,7 +22,7 @@ from txglancecache.cache.reader import Reader
 from txglancecache.cache.source import Source
 from txglancecache.cache.verify import BodyDigest
 from txglancecache.delivery.delivery import Delivery
-from txglancecache.errors import BodyAltered, StoreError
+from txglancecache.errors import BodyAltered, OriginBusy, StoreError
 from txglancecache.proxy.continuation import Continuation
 from txglancecache.proxy.site import DataRequest
 from txglancecache.ranges import MultipartPlan
@@ -41,6 +43,9 @@ class Sending:
     """Sends what ``readers``, all of one entry, have to give, framed by ``plan`` if there are several.
 
     :param source: where the rest comes from when the disk does not give it.
+    :param lanes: how many may go on from there at once: each keeps one of the connections to the origin,
+        which others need to be let in. Who waits for too long is given up, and shares a transfer when it
+        comes back.
     """
 
     _request: DataRequest
@@ -50,6 +55,7 @@ class Sending:
     _cache: Cache
     _delivery: Delivery
     _clock: IReactorTime
+    _lanes: DeferredSemaphore
     _continuation: Continuation = field(init=False)
 
     @_continuation.default
@@ -110,19 +116,23 @@ class Sending:
         known = not entry.in_doubt
         whole = reader.whole and entry.check is not DigestCheck.OFF
         digest = BodyDigest(entry.image, self._cache.threads.hash)
-        with self._continuation as continuation:
-            if isinstance(error, BodyAltered) and (known or not whole):
-                await self._compare(digest, fd)
-            elif whole and not (known and reader.position > _WORTH_HASHING):
-                await _read(digest, fd, reader.position)
-            self._let_go()
-            if reader.left and whole:
-                await continuation.rest(reader.position, digest, known=known)
-            elif reader.left:
-                await continuation.part(reader.position, reader.stop)
-            for preamble, part in parts:
-                self._request.write(preamble)
-                await continuation.part(part.start, part.stop)
+        await self._lanes.acquire().addTimeout(self._delivery.stall_timeout, self._clock, _out_of_patience)
+        try:
+            with self._continuation as continuation:
+                if isinstance(error, BodyAltered) and (known or not whole):
+                    await self._compare(digest, fd)
+                elif whole and not (known and reader.position > _WORTH_HASHING):
+                    await _read(digest, fd, reader.position)
+                self._let_go()
+                if reader.left and whole:
+                    await continuation.rest(reader.position, digest, known=known)
+                elif reader.left:
+                    await continuation.part(reader.position, reader.stop)
+                for preamble, part in parts:
+                    self._request.write(preamble)
+                    await continuation.part(part.start, part.stop)
+        finally:
+            self._lanes.release()
 
     def _let_go(self) -> None:
         """Have the file closed, unless others hold it: its blocks may be what the disk lacks."""
@@ -158,6 +168,10 @@ def _end_of_doubt(fd: int, start: int, stop: int) -> int:
     if start <= end < stop and end % mmap.PAGESIZE:
         raise BodyAltered("a page on its way to the client")
     return min(stop, end)
+
+
+def _out_of_patience(result: object, seconds: float) -> NoReturn:
+    raise OriginBusy(f"others have gone on from the origin for {seconds:g} s")
 
 
 async def _read(digest: BodyDigest, fd: int, stop: int) -> None:

@@ -25,11 +25,14 @@ from threading import Lock
 from attrs import define, field, frozen
 from twisted.logger import Logger
 
-from txglancecache.errors import DirectoryLocked, StoreError, StoreUnusable
+from txglancecache.errors import DirectoryLocked, Exhausted, StoreError, StoreUnusable
 from txglancecache.extents import Extents
 from txglancecache.store.allocation import give_back
 
 _log = Logger()
+
+#: What is wrong with this process or this machine for the moment, not with a file.
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 #: The extended attribute that says what a body file holds, so that a lost index can be rebuilt.
 _LABEL = "user.txglancecache"
@@ -162,11 +165,14 @@ class Directory:
     def open_body(self, name: str, size: int) -> int:
         """Open the body file ``name`` for reading, and for writing unless its file system is read-only.
 
-        :raises StoreError: it is gone, or its length is not ``size``: somebody else changed it.
+        :raises BodyUnusable: it is gone, or its length is not ``size``: somebody else changed it.
+        :raises Exhausted: there is no descriptor left for it.
         """
         try:
             fd = _open_file(self.body_path(name))
         except OSError as error:
+            if error.errno in _EXHAUSTED:
+                raise Exhausted(f"cannot open body {name}: {error.strerror}") from error
             raise BodyUnusable(name, error.strerror or str(error)) from error
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode) or found.st_size != size:

@@ -6,14 +6,16 @@ caller sees to the order between body files and rows: a row is put only when wha
 transaction that is committed outlives a power cut: a purge that was confirmed stays one.
 
 A lost index is rebuilt from body files, which takes a while. ``index.rebuilding`` lies beside it until
-that is done, so that a crash in between does not make whole bodies out to be ones that were dropped.
+that is done, so that a crash in between does not make whole bodies out to be ones that were dropped. One that
+somebody removes or replaces while it is in use is found out by the next write, and made anew from memory.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -40,6 +42,10 @@ _Batch = dict[tuple[object, str | int], Any]
 Run = Callable[[Callable[[], None]], Deferred[None]]
 
 
+class _Gone(Exception):
+    """The database is not where it was."""
+
+
 @define(eq=False)
 class Index:
     """The rows that are to be, and the thread that makes them so.
@@ -57,6 +63,8 @@ class Index:
     _pending: _Batch = field(factory=dict, init=False)
     _timer: IDelayedCall | None = field(default=None, init=False)
     _database: sqlite3.Connection | None = field(default=None, init=False)
+    _identity: tuple[int, int] | None = field(default=None, init=False)
+    _owners: list[Callable[[], Awaitable[None]]] = field(factory=list, init=False)
     _jobs: list[JobRecord] = field(factory=list, init=False)
     _writing: DeferredLock = field(factory=DeferredLock, init=False)
     _closed: bool = field(default=False, init=False)
@@ -79,16 +87,14 @@ class Index:
         try:
             if _exists(self._path):
                 try:
-                    self._database = connect(self._path)
-                    records = ENTRIES.read(self._database)
-                    self._jobs = JOBS.read(self._database)
+                    database = self._connect()
+                    records = ENTRIES.read(database)
+                    self._jobs = JOBS.read(database)
                     return records
                 except (sqlite3.DatabaseError, ValueError) as error:
                     _log.error("The index {path} is damaged: {error}", path=str(self._path), error=str(error))
                     self._set_aside()
-            _marker(self._path).touch(mode=0o600)
-            sync_directory(self._path.parent)
-            self._database = connect(self._path)
+            self._begin()
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"cannot use the index {self._path}: {error}") from error
         return []
@@ -107,6 +113,10 @@ class Index:
         """As `put`, of what the row is when the next batch is written: this may be called very often."""
         self._pending[ENTRIES, key] = record
         self._schedule()
+
+    def on_lost(self, put_all: Callable[[], Awaitable[None]]) -> None:
+        """Have ``put_all`` called when the database is gone; it puts every row that it knows of."""
+        self._owners.append(put_all)
 
     def put(self, record: Record) -> None:
         """Have the row written with the next batch; a later row of the same key takes its place."""
@@ -141,20 +151,24 @@ class Index:
             return
         await self.flush()
         self._closed = True
+        self._cancel_timer()
         if self._database is not None:
             await self._run(self._database.close)
 
     async def _flushed(self) -> bool:
         """Whether all that was put so far is written."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._cancel_timer()
         return await self._writing.run(self._write_pending)
 
     def _schedule(self, delay: float | None = None) -> None:
         if self._timer is None and not self._closed:
             delay = self._interval if delay is None else delay
             self._timer = self._clock.callLater(delay, self._flush_on_time)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _flush_on_time(self) -> None:
         self._timer = None
@@ -163,10 +177,12 @@ class Index:
         )
 
     def _write_pending(self) -> Deferred[bool]:
+        return self._take(self._write) if self._pending else succeed(True)
+
+    def _take(self, write: Callable[[_Batch], None]) -> Deferred[bool]:
+        """Have what is pending written."""
         batch: _Batch = {key: row() if callable(row) else row for key, row in self._pending.items()}
         self._pending = {}
-        if not batch:
-            return succeed(True)
 
         def written(_: None) -> bool:
             if self._failing:
@@ -174,19 +190,28 @@ class Index:
                 _log.info("The index is written again")
             return True
 
-        def keep(failure: Failure) -> bool:
+        def keep(failure: Failure) -> bool | Deferred[bool]:
+            self._pending = {**batch, **self._pending}
+            if failure.check(_Gone):
+                return Deferred.fromCoroutine(self._recall())
             if not self._failing:
                 self._failing = True
                 _log.error("Cannot write the index: {error}", error=failure.getErrorMessage())
-            self._pending = {**batch, **self._pending}
             self._schedule(_RETRY_INTERVAL)
             return False
 
-        return self._run(lambda: self._write(batch)).addCallbacks(written, keep)
+        return self._run(lambda: write(batch)).addCallbacks(written, keep)
+
+    async def _recall(self) -> bool:
+        """Write all that is known."""
+        for put_all in self._owners:
+            await put_all()
+        return await self._take(self._write_anew)
 
     def _write(self, batch: _Batch) -> None:
         database = self._database
-        assert database is not None
+        if database is None or _identity(self._path) != self._identity:
+            raise _Gone
         # Rows go before rows come: a body name may only ever be in one of them.
         with database:
             for table in (ENTRIES, JOBS):
@@ -194,9 +219,30 @@ class Index:
                 table.remove(database, changes)
                 table.insert(database, filter(None, changes.values()))
 
+    def _write_anew(self, batch: _Batch) -> None:
+        rebuilding = self.rebuilding
+        self._set_aside()
+        self._begin()
+        self._write(batch)
+        if not rebuilding:
+            _remove_marker(self._path)
+        _log.error("Made the index {path} anew: it had been removed or replaced", path=str(self._path))
+
+    def _begin(self) -> None:
+        """Begin a new database; what it should have in it may be lost until the marker is removed."""
+        _marker(self._path).touch(mode=0o600)
+        sync_directory(self._path.parent)
+        self._connect()
+
+    def _connect(self) -> sqlite3.Connection:
+        self._database = connect(self._path)
+        self._identity = _identity(self._path)
+        return self._database
+
     def _set_aside(self) -> None:
         if self._database is not None:
             self._database.close()
+            self._database = None
         for ending in ("", "-wal", "-shm"):
             path = self._path.with_name(self._path.name + ending)
             if path.exists():
@@ -232,6 +278,15 @@ def read_unchanged(path: Path) -> list[Record] | None:
 def _exists(path: Path) -> bool:
     # An empty file is what a power cut makes of a new one.
     return path.exists() and path.stat().st_size > 0
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file it is; ``None``: there is none."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _marker(path: Path) -> Path:

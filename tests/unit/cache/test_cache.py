@@ -10,12 +10,13 @@ import pytest
 from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
 
-from tests.unit.cache.world import Origin, World, drain, failure_of, result
+from tests.unit.cache.world import Machine, Origin, World, drain, failure_of, result
 from txglancecache.cache.entry import DigestCheck
 from txglancecache.cache.reader import HELD_BACK
 from txglancecache.errors import (
     DigestMismatch,
     EntryDropped,
+    Exhausted,
     FillFailed,
     ImageChanged,
     NoRoom,
@@ -23,6 +24,7 @@ from txglancecache.errors import (
     OriginUnreachable,
     StoreError,
 )
+from txglancecache.store import directory
 
 MIB = 1 << 20
 BODY = os.urandom(4 * MIB + 12345)
@@ -623,3 +625,44 @@ def test_a_purge_goes_on_when_its_operator_leaves(world: World, origin: Origin) 
     assert list(world.steward.entries()) == []
     result(world.cache.close())
     assert list(world.path.glob("bodies/*/*")) == []
+
+
+@pytest.mark.parametrize("leaves", ["evicted", "purged"])
+def test_what_leaves_is_not_hashed(tmp_path: Path, origin: Origin, leaves: str) -> None:
+    """A whole body that nobody has checked goes at once, and with it the room that it takes."""
+    world = World(tmp_path / "cache", check=DigestCheck.OFF)
+    world.read(origin)
+    origin.last.give()
+    world = world.restart(DigestCheck.BEFORE)
+    world.hashing = Machine(dead=True)  # whoever waits for this waits for ever
+    result(world.steward.prune(0) if leaves == "evicted" else world.steward.purge_all())
+    assert world.hashing._never == []
+    assert (world.cache.roster.room.charged, world.cache.roster.leaving) == (0, [])
+
+
+def test_what_leaves_is_hashed_for_those_who_read_it(world: World, origin: Origin) -> None:
+    """A purge takes nothing from a reader who waits for the digest."""
+    reader = world.read(origin)
+    origin.last.give(len(BODY) - 1)
+    result(world.steward.purge("image-1"))
+    origin.last.give()
+    assert drain(reader) == BODY
+
+
+def test_no_descriptor_is_left(world: World, origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body that cannot be opened for that is not dropped for it: it is what it was."""
+    with world.read(origin) as reader:
+        origin.last.give()
+        assert drain(reader) == BODY
+    world = world.restart()
+
+    def none_left(path: Path) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(directory, "_open_file", none_left)
+        with pytest.raises(Exhausted):
+            world.read(origin)
+    with world.read(origin) as again:
+        assert drain(again) == BODY
+    assert len(origin.asked) == 1

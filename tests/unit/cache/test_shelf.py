@@ -17,7 +17,7 @@ from txglancecache.cache.shelf import Shelf
 BODY = os.urandom(300_000)
 
 
-@define(eq=False)
+@define(eq=False, slots=False)
 class File:
     closed: int = field(default=0)
 
@@ -103,3 +103,18 @@ def test_the_end_closes_all(tmp_path: Path) -> None:
     result(world.cache.close())
     assert held(world) == 0
     assert world.clock.getDelayedCalls() == []
+
+
+def test_the_end_takes_what_comes_meanwhile() -> None:
+    """While it is emptied somebody takes a file, and somebody else puts one: that is closed too."""
+    shelf, slow = Shelf(Clock()), Deferred[None]()
+    first, taken, late = File(), File(), File()
+    first.close = lambda: slow  # type: ignore[method-assign]
+    shelf.put(first)
+    shelf.put(taken)
+    cleared = Deferred.fromCoroutine(shelf.clear())
+    shelf.take(taken)
+    shelf.put(late)
+    slow.callback(None)
+    assert (taken.closed, late.closed, len(shelf)) == (0, 1, 0)
+    assert cleared.called

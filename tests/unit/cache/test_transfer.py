@@ -481,3 +481,16 @@ def test_room_is_set_aside(tmp_path: Path) -> None:
 def _on_disk(fd: int) -> int:
     os.fsync(fd)
     return os.fstat(fd).st_blocks * 512
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_descriptor_for_a_pipe(move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is none the bytes go through a buffer."""
+
+    def pipe() -> tuple[int, int]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(mover.os, "pipe", pipe)
+    await move.run(_sized(BODY))
+    assert move.written == Extents.of((0, SIZE))
+    assert move.right()

@@ -177,9 +177,12 @@ class World:
     directory: Directory = field(init=False)
     index: Index = field(init=False)
     steward: Steward = field(init=False)
+    #: Computes digests.
+    hashing: Machine = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         _GRAVES.append(self)
+        self.hashing = self.machine
         self.directory = Directory.open(self.path)
         self.index = Index(self.directory.index_path, self.clock, self.machine.run)
         settings = CacheSettings(
@@ -195,7 +198,7 @@ class World:
             self.directory,
             self.index,
             self.clock,
-            Threads(run, run, run),
+            Threads(run, run, lambda function, *args: self.hashing.run(function, *args)),
             S3Fifo(),
             settings,
             wall=self.clock.seconds,

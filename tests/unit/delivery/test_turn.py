@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from attrs import define
 from twisted.internet.base import DelayedCall
 from twisted.internet.task import Clock
@@ -92,3 +93,19 @@ def test_what_one_may_hold_in_memory_shrinks_with_their_number() -> None:
     for _ in range(1000):
         turn.__enter__()
     assert turn.budget == 64 << 10
+
+
+def test_who_fails_holds_nobody_up() -> None:
+    """Those who stand behind one whose sending fails are called all the same."""
+    clock = Turns()
+    turn, log = Turn(clock), list[str]()
+
+    def fail() -> int:
+        raise RuntimeError("so it goes")
+
+    turn.line_up(fail)
+    turn.line_up(Client("next", 1, log).send)
+    with pytest.raises(RuntimeError):
+        clock.advance(1)
+    clock.advance(1)
+    assert log == ["next"]

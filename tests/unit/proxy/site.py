@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import define, field
 from twisted.internet import reactor, threads
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IListeningPort
 from twisted.python.threadpool import ThreadPool
 from twisted.web.resource import Resource
@@ -149,6 +149,7 @@ class Rig:
     ttl: float = 0.0
     revalidate_after: float = 300.0
     max_size: int = 1 << 30
+    connections: int = 50
     origin: Origin = field(factory=Origin)
     observer: DownloadObserver = field(factory=Unobserved)
     cache: Cache = field(init=False)
@@ -163,7 +164,11 @@ class Rig:
         self._ports.append(reactor.listenTCP(0, Site(self.origin), interface="127.0.0.1"))
         url = f"http://127.0.0.1:{self._ports[0].getHost().port}"
         self.client = OriginClient(
-            reactor, OriginURL.parse(url), connect_timeout=2, response_timeout=5, max_connections=50
+            reactor,
+            OriginURL.parse(url),
+            connect_timeout=2,
+            response_timeout=5,
+            max_connections=self.connections,
         )
         index, disk, fill, digest, self._clients = map(self._pool, (1, 4, 16, 2, 20))
         directory = Directory.open(self.path)
@@ -186,7 +191,15 @@ class Rig:
         clearance = Clearance(self.cache, glance, authorizer, reactor, self.revalidate_after)
         delivery = Delivery(reactor, disk, 10)
         images = Images(
-            self.cache, clearance, self.client, through, delivery, reactor, b"node", self.observer
+            self.cache,
+            clearance,
+            self.client,
+            through,
+            delivery,
+            reactor,
+            b"node",
+            self.observer,
+            lanes=DeferredSemaphore(self.connections // 2),
         )
         site = data_site(DataApp(self.cache, images, through).resource(), reactor=reactor)
         self._ports.append(reactor.listenTCP(0, site, interface="127.0.0.1"))

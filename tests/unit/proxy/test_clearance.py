@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
 from tests.unit.cache.world import Origin, World, result
 from txglancecache.image import Image
@@ -28,6 +28,7 @@ class Glance:
     asked: list[Deferred[Any]] = field(factory=list)
     described: list[bytes] = field(factory=list)
     sizes: list[int | None] = field(factory=list)
+    answer: Deferred[None] | None = None
 
     async def authorize(self, target: bytes, headers: object, size: int | None) -> Any:
         self.sizes.append(size)
@@ -36,6 +37,8 @@ class Glance:
 
     async def identify(self, target: bytes, headers: object) -> Any:
         self.described.append(target)
+        if self.answer is not None:
+            await self.answer
         return self.image
 
 
@@ -165,3 +168,38 @@ def test_who_was_shut_out_flushes_once(desk: Desk) -> None:
         desk.glance.asked[-1].callback(denied(404))
         dropped.append(entry.dropped)
     assert dropped == [True, False]
+
+
+def _described(desk: Desk, *tokens: bytes) -> int:
+    """How often the origin is asked what the image is, when these ask at the same time."""
+    desk.glance.answer = Deferred()
+    before = len(desk.glance.described)
+    found = []
+    for token in tokens:
+        asks = desk.ask(Asked("image-1", ASKED.target, [(b"X-Auth-Token", token)]))
+        if not desk.glance.asked[-1].called:
+            desk.allow()
+        found.append(asks)
+    count = len(desk.glance.described) - before
+    desk.glance.answer.callback(None)
+    assert all(isinstance(answer, Cleared) and answer.image == OLD for (answer,) in found)
+    return count
+
+
+def test_a_crowd_asks_once_what_an_image_is(desk: Desk) -> None:
+    """Those who ask the same share the description; nobody has another client's view of it."""
+    assert _described(desk, *[b"alice"] * 100) == 1
+    assert _described(desk, b"alice", b"bob", b"alice", b"bob") == 2
+
+
+def test_who_leaves_takes_the_description_from_nobody(desk: Desk) -> None:
+    """The one who asked first may be gone before the origin has answered."""
+    desk.glance.answer = Deferred()
+    first = Deferred.fromCoroutine(desk.clearance.settle(ASKED))
+    desk.allow()
+    second = desk.ask()
+    desk.allow()
+    first.addErrback(lambda failure: failure.trap(CancelledError))
+    first.cancel()
+    desk.glance.answer.callback(None)
+    assert isinstance(second[0], Cleared)

@@ -329,3 +329,34 @@ async def test_a_file_that_is_changed_while_it_is_served(
         assert got == right
     again = await rig.get("big")
     assert (again.body == body, again.headers["cache-status"]) == (True, "node; fwd=miss; stored")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_crowd_that_goes_on_leaves_others_their_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More clients go on than there are connections to the origin: each gets the whole body in the end, and
+    meanwhile whoever comes is answered."""
+    rig = Rig(tmp_path / "cache", connections=8)
+    rig.store("one", BODY)
+    await rig.get("one")
+    entry = rig.cache.find("one")
+    assert entry is not None
+    rig.origin.asked.clear()
+    error = BlockingIOError(errno.EAGAIN, "not yet")
+
+    def send(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(os, "sendfile", send)
+    crowd = [rig.get("one") for _ in range(16)]
+    await eventually(lambda: len(entry.readers) == 16)
+    rig.origin.slow = Deferred()
+    error = OSError(errno.EIO, "Input/output error")
+    await eventually(lambda: len(rig.origin.transfers()) == 4)
+    assert (await rig.get("one", token="mallory")).status == 404
+    assert len(rig.origin.transfers()) == 4
+    rig.origin.slow.callback(None)
+    for got in crowd:
+        assert (await got).body == BODY
+    await rig.stop()

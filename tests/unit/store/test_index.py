@@ -1,0 +1,95 @@
+"""An index that goes while it is in use."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.unit.cache.world import Origin, World, drain
+from txglancecache.store.schema import JobRecord
+
+JOB = JobRecord(7, "prefetch", "image-2", "queued", 0, 1.0, None, None, 0, None)
+
+
+def _remove(path: Path) -> None:
+    path.unlink()
+
+
+def _remove_all(path: Path) -> None:
+    for part in path.parent.glob(f"{path.name}*"):
+        part.unlink()
+
+
+def _replace(path: Path) -> None:
+    other = path.with_name("other")
+    with sqlite3.connect(other) as database:
+        database.execute("CREATE TABLE something (else_)")
+    database.close()
+    other.replace(path)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    world = World(tmp_path / "cache")
+
+    async def put_jobs() -> None:
+        world.index.put_job(JOB)
+
+    world.index.on_lost(put_jobs)
+    return world
+
+
+def _fill(world: World, image_id: str) -> Origin:
+    origin = Origin(os.urandom(200_000))
+    with world.read(origin, image=origin.image(image_id)):
+        origin.last.give()
+    world.clock.advance(3)
+    world.clock.advance(1)
+    return origin
+
+
+@pytest.mark.parametrize("go", [_remove, _remove_all, _replace])
+def test_an_index_that_goes_is_made_anew(world: World, go: Callable[[Path], None]) -> None:
+    """With the next write all rows are there again, of entries and of jobs, and outlive a crash."""
+    old = _fill(world, "image-1")
+    go(world.directory.index_path)
+    new = _fill(world, "image-2")
+    assert not world.index.rebuilding
+    again = world.crash()
+    assert [job.id for job in again.index.load_jobs()] == [JOB.id]
+    for origin, image_id in ((old, "image-1"), (new, "image-2")):
+        reader = again.read(origin, image=origin.image(image_id))
+        assert (drain(reader), len(origin.asked)) == (origin.body, 1)
+
+
+def test_what_was_dropped_stays_dropped(world: World) -> None:
+    """A purge that was on its way into the index that is gone is in the new one."""
+    _fill(world, "image-1")
+    entry = world.cache.find("image-1")
+    assert entry is not None
+    _remove(world.directory.index_path)
+    world.cache.drop(entry, "so it goes")
+    world.clock.advance(1)
+    assert world.crash().cache.find("image-1") is None
+
+
+def test_a_new_index_that_cannot_be_written_yet(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is tried again, and until all is in it a crash has whole bodies looked at instead of removed."""
+    _fill(world, "image-1")
+    _remove_all(world.directory.index_path)
+    with monkeypatch.context() as patched:
+        patched.setattr("txglancecache.store.schema.Table.insert", _fail)
+        _fill(world, "image-2")
+        assert world.index.rebuilding
+    world.clock.advance(5)
+    again = world.crash()
+    assert again.cache.find("image-1") is not None
+    assert again.cache.find("image-2") is not None
+
+
+def _fail(*_: object) -> None:
+    raise sqlite3.OperationalError("database or disk is full")
