@@ -58,7 +58,7 @@ def node(tmp_path: Path) -> Iterator[Launch]:
     origin = EndlessOrigin()
     launch = Launch(tmp_path)
     try:
-        launch.start(*launch.flags(origin=origin.url, max_size="64MiB"))
+        launch.start(*launch.flags(origin=origin.url, max_size="64MiB", manage_connections=4000))
         yield launch
     finally:
         launch.clean_up()
@@ -156,7 +156,7 @@ def test_requests(node: Launch, campaign: Campaign) -> None:
     """Whatever is said to either site: no answer is a bug, and what is meant well is answered meanwhile."""
     seeds = random.Random() if campaign.whole else random.Random(905)
     seen: Counter[str] = Counter()
-    wrong: list[bytes] = []
+    wrong: list[tuple[bytes, bytes]] = []
     meant_well = f"http://{LOOPBACK}:{node.data_port}/v2/images/a/file"
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for _ in range(campaign.scale(6, 400)):
@@ -167,7 +167,7 @@ def test_requests(node: Launch, campaign: Campaign) -> None:
                 seen[f"{match[1].decode()[0]}xx" if match else "nothing"] += 1
                 # Others that begin with 5 say what is wrong with the request.
                 if (answer and not match) or (match and match[1] in (b"500", b"503")):
-                    wrong.append(said)
+                    wrong.append((said, answer[:1000]))
             assert request("GET", meant_well).body == body_of("a")
     campaign.record(
         "Security",
