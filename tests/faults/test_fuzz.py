@@ -58,7 +58,7 @@ def node(tmp_path: Path) -> Iterator[Launch]:
     origin = EndlessOrigin()
     launch = Launch(tmp_path)
     try:
-        launch.start(*launch.flags(origin=origin.url, max_size="64MiB", manage_connections=4000))
+        launch.start(*launch.flags(origin=origin.url, max_size="64MiB", manage_connections="4000"))
         yield launch
     finally:
         launch.clean_up()
