@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import os
 
-from attrs import define, field
-from twisted.internet.interfaces import IPushProducer, IReactorTime
+from attrs import define
+from twisted.internet.interfaces import IReactorTime
 from twisted.web.http import Request
-from zope.interface import implementer
 
-from txglancecache.delivery.patience import Patience
+from txglancecache.delivery.outlet import Outlet
 from txglancecache.delivery.source import Source
 from txglancecache.delivery.turn import Turn
-from txglancecache.errors import ClientGone, ClientStalled, StoreError
-from txglancecache.waiting import InThread, Signal, to_the_end
+from txglancecache.errors import StoreError
+from txglancecache.waiting import InThread, to_the_end
 
 
-@implementer(IPushProducer)
 @define(eq=False)
 class CopyingProducer:
     """Reads what is left of one source in a thread, a turn's worth at a time, and writes it."""
@@ -28,25 +26,14 @@ class CopyingProducer:
     _clock: IReactorTime
     _in_thread: InThread
     _stall_timeout: float
-    _paused: bool = field(default=False, init=False)
-    _error: Exception | None = field(default=None, init=False)
-    _changed: Signal = field(factory=Signal, init=False)
 
     async def run(self) -> None:
         """Return when the last byte has been handed to the transport."""
-        patience = Patience(self._stall_timeout, self._clock, self._stalled)
         source = self._source
         self._request.write(b"")
-        self._request.registerProducer(self, True)
-        try:
+        with Outlet(self._request, self._clock, self._stall_timeout) as outlet:
             while source.left:
-                if self._error is not None:
-                    raise self._error
-                if self._paused:
-                    patience.renew()
-                    await self._changed.wait()
-                    patience.end()
-                    continue
+                await outlet.ready()
                 ready = min(source.available(), self._turn.budget)
                 if not ready:
                     await source.wait()
@@ -54,26 +41,6 @@ class CopyingProducer:
                 data = await to_the_end(self._in_thread(_read, self._fd, ready, source.position))
                 source.advance(len(data))
                 self._request.write(data)
-        finally:
-            patience.end()
-            if self._request.channel is not None:
-                self._request.unregisterProducer()
-
-    def pauseProducing(self) -> None:
-        self._paused = True
-
-    def resumeProducing(self) -> None:
-        self._paused = False
-        self._changed.fire()
-
-    def stopProducing(self) -> None:
-        """The connection is gone."""
-        self._error = ClientGone()
-        self._changed.fire()
-
-    def _stalled(self) -> None:
-        self._error = ClientStalled(self._stall_timeout)
-        self._changed.fire()
 
 
 def _read(fd: int, count: int, position: int) -> bytes:

@@ -13,16 +13,15 @@ import random
 from collections.abc import Awaitable, Callable
 
 from attrs import define, field
-from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
-from zope.interface import implementer
 
 from txglancecache.cache.reader import HELD_BACK
 from txglancecache.cache.source import Source
 from txglancecache.cache.verify import BodyDigest
-from txglancecache.delivery.patience import Patience
-from txglancecache.errors import BodyAltered, ClientGone, ClientStalled, OriginError, RangesUnsupported
+from txglancecache.delivery.outlet import Outlet
+from txglancecache.errors import BodyAltered, OriginError, RangesUnsupported
 from txglancecache.image import Image
 from txglancecache.origin.client import Response
 from txglancecache.proxy.site import DataRequest
@@ -106,7 +105,7 @@ class Continuation:
         """Send what the stream has behind ``start``; it is at ``at`` now."""
         held = b""
         hold = HELD_BACK if digest is not None else 0
-        with _Outlet(self._request, self._clock, self._stall_timeout) as outlet:
+        with Outlet(self._request, self._clock, self._stall_timeout) as outlet:
             while data := await self._stream.read():
                 if digest is not None:
                     await digest.update(data)
@@ -120,9 +119,10 @@ class Continuation:
                 digest.check()
             await self._write(outlet, held)
 
-    async def _write(self, outlet: _Outlet, data: bytes) -> None:
+    async def _write(self, outlet: Outlet, data: bytes) -> None:
         if data:
-            await outlet.write(data)
+            await outlet.ready()
+            self._request.write(data)
             self.sent += len(data)
 
 
@@ -265,55 +265,3 @@ class _Inflow:
         self._ended = True
         self._failure = getattr(result, "value", None)
         self._arrived.fire()
-
-
-@implementer(IPushProducer)
-@define(eq=False)
-class _Outlet:
-    """The way to the client, who says when to wait."""
-
-    _request: DataRequest
-    _clock: IReactorTime
-    _stall_timeout: float
-    _paused: bool = field(default=False, init=False)
-    _error: Exception | None = field(default=None, init=False)
-    _changed: Signal = field(factory=Signal, init=False)
-
-    def __enter__(self) -> _Outlet:
-        if self._request.channel is None:
-            raise ClientGone
-        self._request.registerProducer(self, True)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._request.channel is not None:
-            self._request.unregisterProducer()
-
-    async def write(self, data: bytes) -> None:
-        """Write when the client has taken what was written before."""
-        patience = Patience(self._stall_timeout, self._clock, self._stalled)
-        try:
-            while self._paused and self._error is None:
-                patience.renew()
-                await self._changed.wait()
-        finally:
-            patience.end()
-        if self._error is not None:
-            raise self._error
-        self._request.write(data)
-
-    def pauseProducing(self) -> None:
-        self._paused = True
-
-    def resumeProducing(self) -> None:
-        self._paused = False
-        self._changed.fire()
-
-    def stopProducing(self) -> None:
-        """The connection is gone."""
-        self._error = ClientGone()
-        self._changed.fire()
-
-    def _stalled(self) -> None:
-        self._error = ClientStalled(self._stall_timeout)
-        self._changed.fire()
