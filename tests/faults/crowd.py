@@ -14,6 +14,7 @@ from attrs import define, field
 from tests.cloud.client import Download, request
 from tests.cloud.images import Image
 from tests.cloud.proxy import Proxy
+from tests.faults.roles import at_work
 
 _LARGEST_RANGE = 2 << 20
 
@@ -35,23 +36,12 @@ class Crowd:
     @contextmanager
     def at_work(self) -> Iterator[None]:
         """Within this they are at it; at the end each comes to the end of what it is doing."""
-        over = threading.Event()
         roles: list[Callable[[random.Random], float]] = [self._download] * self.clients
         if self.purges:
             roles.append(self._purge)
         self.seed += 1
-        threads = [
-            threading.Thread(target=self._work, args=(role, random.Random(f"{self.seed} {number}"), over))
-            for number, role in enumerate(roles)
-        ]
-        for thread in threads:
-            thread.start()
-        try:
+        with at_work(roles, self._work, self.seed):
             yield
-        finally:
-            over.set()
-            for thread in threads:
-                thread.join()
 
     def sample(self, rng: random.Random, count: int) -> None:
         """Download so many images, all of which have to come."""

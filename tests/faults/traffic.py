@@ -17,6 +17,7 @@ from tests.cloud.images import Image
 from tests.cloud.payload import Payload
 from tests.cloud.ports import LOOPBACK
 from tests.cloud.proxy import Proxy
+from tests.faults.roles import at_work
 
 OCTETS = {"Content-Type": "application/octet-stream"}
 _LARGEST_RANGE = 2 << 20
@@ -60,20 +61,9 @@ class Traffic:
     @contextmanager
     def under_way(self, *roles: Callable[[random.Random], str]) -> Iterator[None]:
         """Within this each role is played again and again; at the end all have ended what they did."""
-        over = threading.Event()
         self.seed += 1
-        threads = [
-            threading.Thread(target=self._play, args=(role, random.Random(f"{self.seed} {number}"), over))
-            for number, role in enumerate(roles)
-        ]
-        for thread in threads:
-            thread.start()
-        try:
+        with at_work(roles, self._play, self.seed):
             yield
-        finally:
-            over.set()
-            for thread in threads:
-                thread.join()
 
     def _play(self, role: Callable[[random.Random], str], rng: random.Random, over: threading.Event) -> None:
         while not over.is_set():
