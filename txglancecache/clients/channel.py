@@ -24,10 +24,10 @@ from twisted.internet.interfaces import IAddress, IDelayedCall, ISSLTransport
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
-from txglancecache.clients.deadline import Deadline
 from txglancecache.clients.identity import client_of
 from txglancecache.clients.refusals import Refusal
 from txglancecache.clients.sockets import ClientSocket, Taking
+from txglancecache.deadline import Deadline
 from txglancecache.headers import is_host
 
 #: How long, in seconds, and how much, in bytes, a client that has had its answer may go on sending.

@@ -13,10 +13,10 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
 from txglancecache.clients.channel import ClientChannel
-from txglancecache.clients.deadline import Deadline
 from txglancecache.clients.limits import Limits
 from txglancecache.clients.refusals import Refusal, Refusals
 from txglancecache.clients.turnstile import Turnstile
+from txglancecache.deadline import Deadline
 
 _log = Logger()
 

@@ -7,7 +7,7 @@ from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.web.http import Request
 from zope.interface import implementer
 
-from txglancecache.delivery.patience import Patience
+from txglancecache.deadline import Deadline
 from txglancecache.errors import ClientGone, ClientStalled
 from txglancecache.waiting import Signal
 
@@ -43,13 +43,13 @@ class Outlet:
         :raises ClientGone: it closed its connection.
         :raises ClientStalled: it takes nothing.
         """
-        patience = Patience(self._stall_timeout, self._clock, self._stalled)
+        deadline = Deadline(self._clock)
         try:
             while self._paused and self._error is None:
-                patience.renew()
+                deadline.set(self._stall_timeout, self._stalled)
                 await self._changed.wait()
         finally:
-            patience.end()
+            deadline.end()
         if self._error is not None:
             raise self._error
 

@@ -18,8 +18,8 @@ from twisted.internet.interfaces import IPullProducer, IReactorTime
 from twisted.web.http import HTTPChannel, Request
 from zope.interface import implementer
 
+from txglancecache.deadline import Deadline
 from txglancecache.delivery.pages import WINDOW, Pages
-from txglancecache.delivery.patience import Patience
 from txglancecache.delivery.source import Source
 from txglancecache.delivery.turn import PIECE, Turn
 from txglancecache.errors import ClientGone, ClientStalled, StoreError
@@ -57,7 +57,7 @@ class SendfileProducer:
     _source: Source
     _fd: int
     _turn: Turn
-    _patience: Patience = field(init=False)
+    _deadline: Deadline = field(init=False)
     _pages: Pages = field(init=False)
     _clock: IReactorTime
     _in_thread: InThread
@@ -71,9 +71,7 @@ class SendfileProducer:
     _missing_pages: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._patience = Patience(
-            self._stall_timeout, self._clock, lambda: self._end(ClientStalled(self._stall_timeout))
-        )
+        self._deadline = Deadline(self._clock)
         self._pages = Pages(self._fd, self._in_thread)
 
     async def run(self) -> None:
@@ -89,13 +87,13 @@ class SendfileProducer:
         transport.unregisterProducer()
         transport.registerProducer(self, False)
         self._asking = True
-        self._patience.renew()
+        self._wait_for_client()
         transport.startWriting()
         try:
             await self._done
         finally:
             self._ended = True
-            self._patience.end()
+            self._deadline.end()
             if self._warming is not None:
                 # The thread uses the descriptor, which is ours no longer than this call.
                 await self._warming
@@ -120,11 +118,11 @@ class SendfileProducer:
         try:
             ready = min(source.available(), PIECE)
             if not ready:
-                self._patience.end()
+                self._deadline.clear()
                 source.wait().addCallbacks(self._look_again, self._source_failed)
             elif before + ready > self._warm_until and not self._pages.ready(before, before + ready):
                 self._missing_pages = True
-                self._patience.end()
+                self._deadline.clear()
                 self._warm(before)
             else:
                 self._sendfile(ready)
@@ -154,7 +152,14 @@ class SendfileProducer:
             raise StoreError(f"the body file ends at byte {source.position}")
         source.advance(sent)
         self._request.sentLength += sent
-        self._patience.renew()
+        self._wait_for_client()
+
+    def _wait_for_client(self) -> None:
+        """The client has just taken something, or has just been given something to take."""
+        self._deadline.set(self._stall_timeout, self._stalled)
+
+    def _stalled(self) -> None:
+        self._end(ClientStalled(self._stall_timeout))
 
     def _ask(self) -> None:
         """Have the transport call `resumeProducing` when the socket takes more."""
@@ -163,7 +168,7 @@ class SendfileProducer:
 
     def _look_again(self, _: object) -> None:
         if not self._ended:
-            self._patience.renew()
+            self._wait_for_client()
             self._turn.line_up(self._send)
 
     def _warm(self, start: int) -> None:

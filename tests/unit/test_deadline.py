@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.task import Clock
 
-from txglancecache.clients.deadline import Deadline
+from txglancecache.deadline import Deadline
 
 
 def test_deadline() -> None:
@@ -29,6 +29,19 @@ def test_deadline() -> None:
     clock.advance(5)
     assert done == ["soon", "moved"]
     assert clock.calls == []
+
+
+def test_the_process_stood_still() -> None:
+    """What would have moved the deadline had arrived while this process was stopped: it is heard first."""
+    clock, done = Clock(), []
+    deadline = Deadline(clock)
+    deadline.set(10, lambda: done.append("too soon"))
+    clock.rightNow += 1000
+    clock.callLater(0, deadline.set, 10, lambda: done.append("in time"))
+    clock.advance(0)
+    assert done == []
+    clock.advance(10)
+    assert done == ["in time"]
 
 
 def test_end() -> None:
