@@ -26,7 +26,6 @@ from typing import Any
 from attrs import evolve, frozen
 from prometheus_client import CollectorRegistry
 from twisted.application.service import IService
-from twisted.internet.defer import DeferredSemaphore
 from twisted.web.resource import IResource
 
 from txglancecache import __version__
@@ -95,6 +94,7 @@ from txglancecache.service.service_auth import ServiceCredentials, service_sessi
 from txglancecache.service.threads import Pools
 from txglancecache.store.directory import Directory
 from txglancecache.store.index import Index
+from txglancecache.waiting import Semaphore
 
 __all__ = ["Options", "makeService"]
 
@@ -298,7 +298,7 @@ def _downloads(core: _Core) -> IResource:
     )
     delivery = Delivery(reactor, core.pools.disk, settings.stall_timeout)
     observer = DownloadMetrics(core.registry)
-    lanes = DeferredSemaphore(max(1, settings.origin_connections // 2))
+    lanes = Semaphore(max(1, settings.origin_connections // 2))
     images = Images(
         core.cache, clearance, core.client, pass_through, delivery, reactor, name, observer, lanes=lanes
     )

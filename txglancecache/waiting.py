@@ -6,6 +6,7 @@ awaits a Deferred from here, whose cancellation reaches nobody else.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
@@ -113,6 +114,49 @@ def _pass_on(result: _T | Failure, waiter: Deferred[_T]) -> None:
         waiter.errback(result)
     else:
         waiter.callback(result)
+
+
+@define(eq=False)
+class Semaphore:
+    """Held by a few at a time, while the others wait in order; by one, unless there are more ``places``.
+
+    Twisted's hands a place over inside of `release`, to one whose own `release` hands it over inside of that:
+    a hundred who hold it for a moment each are more calls within calls than the interpreter allows, and the
+    one at which it stops is never heard of again. Here they are called one after the other.
+    """
+
+    _free: int = field(default=1, alias="places")
+    _waiters: deque[Deferred[None]] = field(factory=deque, init=False)
+    _calling: bool = field(default=False, init=False)
+
+    def acquire(self) -> Deferred[None]:
+        """Fires when there is a place; whoever does not want it any more may cancel that."""
+        waiter: Deferred[None] = Deferred(self._waiters.remove)
+        self._waiters.append(waiter)
+        self._call()
+        return waiter
+
+    def release(self) -> None:
+        """Give the place to the next in line."""
+        self._free += 1
+        self._call()
+
+    async def __aenter__(self) -> None:
+        await self.acquire()
+
+    async def __aexit__(self, *exception: object) -> None:
+        self.release()
+
+    def _call(self) -> None:
+        if self._calling:
+            return
+        self._calling = True
+        try:
+            while self._free and self._waiters:
+                self._free -= 1
+                self._waiters.popleft().callback(None)
+        finally:
+            self._calling = False
 
 
 async def to_the_end(work: Deferred[_T]) -> _T:

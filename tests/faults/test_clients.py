@@ -393,24 +393,27 @@ def look(client: Hostile) -> str:
 # those who take slowly, or not at all, or are gone
 
 
-def test_a_crowd_that_takes_its_time(patient: Proxy, cloud: Cloud, campaign: Campaign) -> None:
-    """Many downloads at 1 MB/s each of one image that is here: all of them whole and right."""
+@pytest.mark.parametrize("cached", [True, False], ids=["hot", "cold"])
+def test_a_crowd_that_takes_its_time(patient: Proxy, cloud: Cloud, campaign: Campaign, cached: bool) -> None:
+    """Many downloads at 1 MB/s each of one image, which is here or still to come: all are whole and right."""
     count = campaign.scale(100, 1000)
-    payload = Payload(campaign.scale(2, 16) * MIB, seed=804)
-    hot = cloud.open_images.create(payload)
-    patient.download(hot, TOKEN)
-    patient.until_complete(hot)
+    payload = Payload(campaign.scale(2, 16) * MIB, seed=804 + cached)
+    image = cloud.open_images.create(payload)
+    if cached:
+        patient.download(image, TOKEN)
+        patient.until_complete(image)
     before = patient.rss()
     downloads = Downloads(payload.data, 1e6)
     with nothing_stays(patient), crowd(patient.port, count, buffer=256 << 10) as clients:
-        ask = get(patient, hot)
+        ask = get(patient, image)
         downloads.run(clients, ask, seconds=campaign.scale(60, 240))
         grown = patient.rss() - before
     assert (downloads.finished, downloads.wrong, downloads.broken) == (count, 0, 0)
     assert grown < 64 * MIB + count * 64 * 1024
     campaign.record(
         "Clients",
-        f"a download of {payload.size // MIB} MiB at no more than 1 MB/s, all at once",
+        f"a download of {payload.size // MIB} MiB, {'cached' if cached else 'cold'}, at no more than 1 MB/s, "
+        "all at once",
         times=count,
         clients=f"{downloads.finished} whole and right, {downloads.total / downloads.seconds / 1e6:.0f} MB/s "
         f"together, {grown / MIB:.0f} MiB more memory",

@@ -6,14 +6,14 @@ import os
 from collections.abc import Callable
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from txglancecache.cache.entry import Entry
 from txglancecache.errors import Exhausted, StoreError
 from txglancecache.store.index import Index
-from txglancecache.waiting import InThread
+from txglancecache.waiting import InThread, Semaphore
 
 _log = Logger()
 
@@ -35,7 +35,7 @@ class Recorder:
     _in_thread: InThread
     _failed: Callable[[StoreError], None]
     _timer: IDelayedCall | None = field(default=None, init=False)
-    _lock: DeferredLock = field(factory=DeferredLock, init=False)
+    _lock: Semaphore = field(factory=Semaphore, init=False)
 
     def note_growth(self) -> None:
         """There are bytes in the file that the index does not know of."""
@@ -47,11 +47,8 @@ class Recorder:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        await self._lock.acquire()
-        try:
+        async with self._lock:
             await self._record()
-        finally:
-            self._lock.release()
 
     def cancel(self) -> None:
         """The entry has left the cache: nothing is to be recorded any more."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred
 
 from txglancecache.errors import NoRoom
 from txglancecache.extents import Extents
+from txglancecache.waiting import Semaphore
 
 
 @define(eq=False)
@@ -33,7 +34,7 @@ class Room:
     charged: int = field(default=0, init=False)
     written: int = field(default=0, init=False)
     disk_free: int = field(default=0, init=False)
-    _lock: DeferredLock = field(factory=DeferredLock, init=False)
+    _lock: Semaphore = field(factory=Semaphore, init=False)
 
     def account(self, on_disk: Extents) -> Account:
         """Open the account of a body of which ``on_disk`` is there already."""
@@ -43,14 +44,11 @@ class Room:
 
     async def trim(self, target: int | None = None) -> None:
         """Evict until the limits hold, or the cache takes at most ``target`` bytes."""
-        await self._lock.acquire()
-        try:
+        async with self._lock:
             excess = await self._excess(0)
             if target is not None:
                 excess = max(excess, self.charged - target)
             await self._evict_bytes(excess)
-        finally:
-            self._lock.release()
 
     async def _make_room(self, wanted: int) -> None:
         excess = await self._excess(wanted)
@@ -103,8 +101,7 @@ class Account:
         :raises NoRoom: it does not fit. Nothing was evicted if all that may be evicted would not do.
         """
         room = self._room
-        await room._lock.acquire()
-        try:
+        async with room._lock:
             wanted = self.charged.gaps(start, stop).total
             if wanted and not self._closed:
                 await room._make_room(wanted)
@@ -112,8 +109,6 @@ class Account:
                 before = self.charged.total
                 self.charged = self.charged.add(start, stop)
                 room.charged += self.charged.total - before
-        finally:
-            room._lock.release()
 
     def grew(self, count: int) -> None:
         """``count`` of the promised bytes are in the file now."""

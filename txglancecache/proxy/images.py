@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from attrs import define, field
-from twisted.internet.defer import CancelledError, DeferredSemaphore
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -34,6 +34,7 @@ from txglancecache.proxy.passthrough import PassThrough
 from txglancecache.proxy.sending import Sending
 from txglancecache.proxy.site import DataRequest
 from txglancecache.ranges import ByteRange, Partial, Selection, Unsatisfiable, Whole, select
+from txglancecache.waiting import Semaphore
 
 _log = Logger()
 
@@ -59,7 +60,7 @@ class Images:
     _clock: IReactorTime
     _name: bytes
     _observer: DownloadObserver = field(factory=Unobserved)
-    _lanes: DeferredSemaphore = field(kw_only=True)
+    _lanes: Semaphore = field(kw_only=True)
     _heads: Heads = field(init=False)
 
     @_heads.default

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 from attrs import define, field
-from twisted.internet.defer import DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -26,6 +25,7 @@ from txglancecache.errors import BodyAltered, OriginBusy, StoreError
 from txglancecache.proxy.continuation import Continuation
 from txglancecache.proxy.site import DataRequest
 from txglancecache.ranges import MultipartPlan
+from txglancecache.waiting import Semaphore
 
 _log = Logger()
 
@@ -55,7 +55,7 @@ class Sending:
     _cache: Cache
     _delivery: Delivery
     _clock: IReactorTime
-    _lanes: DeferredSemaphore
+    _lanes: Semaphore
     _continuation: Continuation = field(init=False)
 
     @_continuation.default

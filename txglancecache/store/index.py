@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, DeferredLock, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -30,6 +30,7 @@ from twisted.python.failure import Failure
 from txglancecache.errors import StoreError
 from txglancecache.store.directory import sync_directory
 from txglancecache.store.schema import ENTRIES, JOBS, JobRecord, Record, connect
+from txglancecache.waiting import Semaphore
 
 _log = Logger()
 
@@ -66,7 +67,7 @@ class Index:
     _identity: tuple[int, int] | None = field(default=None, init=False)
     _owners: list[Callable[[], Awaitable[None]]] = field(factory=list, init=False)
     _jobs: list[JobRecord] = field(factory=list, init=False)
-    _writing: DeferredLock = field(factory=DeferredLock, init=False)
+    _writing: Semaphore = field(factory=Semaphore, init=False)
     _closed: bool = field(default=False, init=False)
     _failing: bool = field(default=False, init=False)
 
@@ -158,7 +159,7 @@ class Index:
     async def _flushed(self) -> bool:
         """Whether all that was put so far is written."""
         self._cancel_timer()
-        return await self._writing.run(self._write_pending)
+        return await self._write_in_turn()
 
     def _schedule(self, delay: float | None = None) -> None:
         if self._timer is None and not self._closed:
@@ -172,12 +173,14 @@ class Index:
 
     def _flush_on_time(self) -> None:
         self._timer = None
-        self._writing.run(self._write_pending).addErrback(
+        Deferred.fromCoroutine(self._write_in_turn()).addErrback(
             lambda failure: _log.failure("Writing the index failed", failure=failure)
         )
 
-    def _write_pending(self) -> Deferred[bool]:
-        return self._take(self._write) if self._pending else succeed(True)
+    async def _write_in_turn(self) -> bool:
+        """Whether what is pending is written, one batch at a time."""
+        async with self._writing:
+            return await self._take(self._write) if self._pending else True
 
     def _take(self, write: Callable[[_Batch], None]) -> Deferred[bool]:
         """Have what is pending written."""

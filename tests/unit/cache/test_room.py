@@ -55,6 +55,18 @@ def test_a_promise_that_is_given_back_while_another_is_made(tmp_path: Path) -> N
     assert room.charged == 0
 
 
+def test_a_crowd_that_wants_the_same() -> None:
+    """Thousands who ask for one body while the disk is asked for room share what is promised."""
+    disk = Disk()
+    room = _room(disk.free)
+    account = room.account(Extents())
+    crowd = [Deferred.fromCoroutine(account.reserve(0, 100)) for _ in range(3000)]
+    disk.asked.pop().callback(10_000)
+    assert [failure_of(each) for each in crowd] == [None] * 3000
+    assert not disk.asked
+    assert room.charged == account.charged.total == 100
+
+
 def test_a_reader_that_leaves_before_its_fill_begins_keeps_no_room(tmp_path: Path) -> None:
     """What was found for a client that is gone by the time the file is open is given back."""
     world = World(tmp_path / "cache")

@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import define, field
 from twisted.internet import reactor, threads
-from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.python.threadpool import ThreadPool
 from twisted.web.resource import Resource
@@ -34,6 +34,7 @@ from txglancecache.proxy.passthrough import PassThrough
 from txglancecache.proxy.site import data_site
 from txglancecache.store.directory import Directory
 from txglancecache.store.index import Index
+from txglancecache.waiting import Semaphore
 
 
 @define(eq=False)
@@ -199,7 +200,7 @@ class Rig:
             reactor,
             b"node",
             self.observer,
-            lanes=DeferredSemaphore(self.connections // 2),
+            lanes=Semaphore(self.connections // 2),
         )
         site = data_site(DataApp(self.cache, images, through).resource(), reactor=reactor)
         self._ports.append(reactor.listenTCP(0, site, interface="127.0.0.1"))
