@@ -409,7 +409,7 @@ def compose(settings: Settings, reactor: Any, owner: Callable[[], AbstractContex
     common: dict[str, Any] = {
         "reactor": reactor,
         "is_trusted": is_trusted(settings.trusted_proxies),
-        "access_line": access_line,
+        "access_line": access_line if settings.access_log else None,
     }
     data_factory = data_site(data_app, turnstile=gates["data"], **common)
     manage_factory = management_site(

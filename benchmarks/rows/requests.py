@@ -16,7 +16,8 @@ from tests.cloud.ports import free_port
 from tests.cloud.proxy import glancecache
 
 KEY = "requests"
-NODE, ROUTE, NGINX = "txglancecache", "bare klein route", "nginx, best tuning"
+NODE, LOGGING = "txglancecache", "txglancecache with an access log"
+ROUTE, NGINX = "bare klein route", "nginx, best tuning"
 _SIZE = 4096
 _CLIENTS = 16
 _LINES = 25
@@ -27,7 +28,8 @@ def run(stage: Stage) -> Row:
     origin = stage.origin(_SIZE)
     image = origin.image(_SIZE)
     servers = {
-        NODE: warm(stage.node(origin.server.url, authorization_ttl=3600), image),
+        NODE: warm(stage.node(origin.server.url, authorization_ttl=3600, access_log="no"), image),
+        LOGGING: warm(stage.node(origin.server.url, authorization_ttl=3600), image),
         ROUTE: _route(stage),
         NGINX: nginx.start(stage, origin.server.url).server,
     }
@@ -44,6 +46,10 @@ def run(stage: Stage) -> Row:
             f"{what}: hits a second / {ROUTE}",
             samples.ratios("responses_per_second", NODE, ROUTE),
             target=at_least(0.9),
+        ),
+        Figure(
+            f"{what}, each written to the access log: hits a second / {ROUTE}, without one",
+            samples.ratios("responses_per_second", LOGGING, ROUTE),
         ),
         Figure(f"{what}: hits a second", samples.values(NODE, "responses_per_second"), unit="/s"),
     ]

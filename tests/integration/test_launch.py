@@ -107,6 +107,16 @@ def test_help(launch: Launch) -> None:
     assert "twistd -n glancecache --origin http://glance:9292 --cache-dir" in done.stdout
 
 
+@pytest.mark.parametrize("wanted", ["yes", "no"])
+def test_access_log(launch: Launch, wanted: str) -> None:
+    """A line for each answer, unless nobody wants them."""
+    launch.start(*launch.flags(access_log=wanted))
+    launch.ask("GET", "/cache/images")
+    assert launch.stop() == (0, "")
+    assert ('"GET /cache/images HTTP/1.1" 200' in launch.log()) == (wanted == "yes")
+    assert "Listening on" in launch.log()
+
+
 def test_version(launch: Launch) -> None:
     """`--version` tells this package's version."""
     assert launch.run("--version").stdout.startswith("txglancecache ")

@@ -32,7 +32,8 @@ class ClientSite(Site):
     :param turnstile: lets clients in.
     :param is_trusted: whether an address is one of a proxy whose word about its clients counts.
     :param is_exempt: whether a request target is always answered, however many a client has asked for.
-    :param access_line: makes a line of the access log (`twisted.web.iweb.IAccessLogFormatter`).
+    :param access_line: makes a line of the access log (`twisted.web.iweb.IAccessLogFormatter`); None: there
+        is no such log.
     """
 
     protocol = ClientChannel
@@ -49,16 +50,18 @@ class ClientSite(Site):
         access_line: Any = None,
     ) -> None:
         # The channel has time-outs of its own.
-        options = {"timeout": None, "logFormatter": access_line, "parsePOSTFormSubmission": False}
+        options = {"timeout": None, "parsePOSTFormSubmission": False}
         super().__init__(root, self.requestFactory, reactor=reactor, **options)  # type: ignore[no-untyped-call]
         self.turnstile = turnstile or Turnstile(Limits(), Refusals("data", reactor), reactor)
         self.is_trusted = is_trusted
         self.is_exempt = is_exempt
         self.turned_away = 0
+        self._access_line = access_line
 
     def log(self, request: Any) -> None:
         """Tell of an answer, in one event. Twisted's own way makes text of it and takes that apart again."""
-        _log.info("{line}", line=self._logFormatter(self._logDateTime, request))
+        if self._access_line is not None:
+            _log.info("{line}", line=self._access_line(self._logDateTime, request))
 
     def acceptableProtocols(self) -> list[bytes]:
         return [b"http/1.1"]

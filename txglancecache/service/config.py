@@ -83,6 +83,7 @@ class Settings:
     body_timeout: float
     stall_timeout: float
     min_rate: int
+    access_log: bool
     takeover_wait: float
     shutdown_grace: float
     config_files: tuple[str, ...] = ()

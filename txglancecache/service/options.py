@@ -490,6 +490,18 @@ SECTIONS = (
         ),
     ),
     Section(
+        "What it logs",
+        (
+            cfg.BoolOpt(
+                "access_log",
+                default=True,
+                metavar="YES|NO",
+                help="Whether each answer of the two sites is a line in the log. That is a fifth of the "
+                "work for a small answer; whoever has such a log at the balancer can do without.",
+            ),
+        ),
+    ),
+    Section(
         "How it starts and stops",
         (
             cfg.Opt(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from twisted.logger import capturedLogs, formatEvent
+from twisted.web.server import Request
 
 from tests.unit.clients.site import GET, Client, Server
 from txglancecache.clients import channel
@@ -233,3 +235,16 @@ def test_nothing_is_left_behind() -> None:
     assert server.turnstile.connections == 0
     assert not server.turnstile._requests
     assert not server.turnstile._idle
+
+
+def test_access_log() -> None:
+    """Each answer is a line, if there is to be such a log at all."""
+
+    def access_line(timestamp: str, request: Request) -> str:
+        return f"{request.code} {request.uri!r}"
+
+    for line, wanted in ((None, []), (access_line, ["200 b'/now'"])):
+        server = Server(options={"access_line": line})
+        with capturedLogs() as logged:
+            server.connect(b"GET /now HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert [formatEvent(event) for event in logged] == wanted

@@ -76,6 +76,7 @@ def test_defaults() -> None:
         body_timeout=60.0,
         stall_timeout=300.0,
         min_rate=1024,
+        access_log=True,
         takeover_wait=10.0,
         shutdown_grace=30.0,
     )
