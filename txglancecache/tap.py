@@ -13,6 +13,7 @@ all the same: twistd passes it on to the terminal.
 from __future__ import annotations
 
 import re
+import signal
 import socket
 import sys
 import time
@@ -116,6 +117,9 @@ def makeService(options: Options) -> IService:
         node = compose(options.settings, reactor, partial(owned_by, twistd.get("uid"), twistd.get("gid")))
     except GlanceCacheError as error:
         refuse(error)
+    except KeyboardInterrupt:
+        # It may have been waiting for another process.
+        sys.exit(128 + signal.SIGINT)
     sys.excepthook = one_line
     heed_signals(reactor, node)
     return node
@@ -179,9 +183,11 @@ def take_over(path: Path, wait: float) -> Directory:
 
 def _client(settings: Settings, reactor: Any, observer: OriginObserver) -> OriginClient:
     origin = OriginURL.parse(settings.origin)
-    tls = tls_towards(
-        origin.host, settings.origin_ca_file, settings.origin_cert_file, settings.origin_key_file
-    )
+    tls = None
+    if origin.scheme == "https":
+        tls = tls_towards(
+            origin.host, settings.origin_ca_file, settings.origin_cert_file, settings.origin_key_file
+        )
     return OriginClient(
         reactor,
         origin,
@@ -189,7 +195,7 @@ def _client(settings: Settings, reactor: Any, observer: OriginObserver) -> Origi
         response_timeout=settings.origin_timeout,
         max_connections=settings.origin_connections,
         min_rate=settings.origin_min_rate,
-        tls_options=tls if origin.scheme == "https" else None,
+        tls_options=tls,
         observer=observer,
     )
 

@@ -107,6 +107,12 @@ def test_help(launch: Launch) -> None:
     assert "twistd -n glancecache --origin http://glance:9292 --cache-dir" in done.stdout
 
 
+def test_origin_with_an_underscore(launch: Launch) -> None:
+    """Such names are no host names, strictly, and still what many containers are called."""
+    launch.start(*launch.flags(origin="http://glance_api:9292"))
+    assert launch.ask("GET", "/cache")[1]["origin"] == "http://glance_api:9292"
+
+
 @pytest.mark.parametrize("wanted", ["yes", "no"])
 def test_access_log(launch: Launch, wanted: str) -> None:
     """A line for each answer, unless nobody wants them."""
@@ -153,6 +159,7 @@ def test_wrong_values(launch: Launch, changes: dict[str, str], said: str, daemon
             {"origin": "https://127.0.0.1:1", "origin_ca_file": "/dev/null"},
             "holds no certificates in PEM form",
         ),
+        ({"origin": "https://glance_api:9292"}, "no certificate can be for a host 'glance_api'"),
         ({"config_file": "/nonexistent.conf"}, "cannot read /nonexistent.conf: No such file or directory"),
     ],
     ids=lambda value: "" if isinstance(value, str) else next(iter(value)),
@@ -198,6 +205,18 @@ def test_directory_in_use(launch: Launch, another: Launch, daemon: bool) -> None
     assert str(launch.cache_dir) in said
     assert "in use by another process" in said
     assert launch.answers()
+
+
+def test_interrupted_while_waiting_for_the_directory(launch: Launch, another: Launch) -> None:
+    """Ctrl-C ends the wait for another process, without a word."""
+    launch.start()
+    flags = another.flags(cache_dir=str(launch.cache_dir), takeover_wait=f"{PATIENCE:g}")
+    # whoever runs these tests in the background has the signal ignored
+    another.spawn(["env", "--default-signal=INT", *another.command(*flags)])
+    assert another.process is not None
+    assert another.process.stderr is not None
+    assert "waiting" in another.process.stderr.readline()
+    assert another.stop(signal.SIGINT) == (128 + signal.SIGINT, "")
 
 
 def test_index_of_a_later_release(launch: Launch) -> None:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 
 from attrs import asdict, define, field, frozen
+from twisted.logger import Logger
 
 from txglancecache.cache.room import Account, Room
 from txglancecache.cache.verify import Verifier
@@ -16,6 +17,8 @@ from txglancecache.image import Image
 from txglancecache.store.directory import BodyFile, Directory
 from txglancecache.store.schema import Record
 from txglancecache.waiting import InThread, Signal
+
+_log = Logger()
 
 #: What a file may take beyond its recorded bytes: whole blocks at both ends of an extent, and what the file
 #: system itself needs.
@@ -91,19 +94,20 @@ class Orphans:
     _rebuilding: bool = field(kw_only=True)
     _disk: InThread = field(kw_only=True)
     _hash: InThread = field(kw_only=True)
+    _left: dict[str, BodyFile] = field(init=False)
     _account: Account = field(init=False)
-    _seen: int = field(default=0, init=False)
     _stopped: bool = field(default=False, init=False)
     _purged: set[str] = field(factory=set, init=False)
     _verifier: Verifier | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._account = self._charge(self._files)
+        self._left = {file.name: file for file in self._files}
+        self._account = self._charge(sum(file.allocated for file in self._files))
 
     @property
     def names(self) -> frozenset[str]:
-        """The files that have not been seen to."""
-        return frozenset(file.name for file in self._files[self._seen :])
+        """The files that have not been seen to, or would not go."""
+        return frozenset(self._left)
 
     def stop(self) -> None:
         """Have `see_to` end soon."""
@@ -121,20 +125,25 @@ class Orphans:
     async def see_to(self, adopt: Callable[[str, Image], bool]) -> None:
         """Remove each, unless it is whole and ``adopt`` takes it."""
         for file in self._files:
-            if self._stopped:
-                return
-            image = None
-            if self._rebuilding:
-                image = await self._disk(_identify, self._directory, file.name, self._origin)
-            whole = image is not None and await self._is_whole(file.name, image)
-            if self._stopped:
-                return
-            self._account.close()
-            self._account = self._charge(self._files[self._seen + 1 :])
-            kept = image is not None and whole and file.name not in self._purged
-            if image is None or not kept or not adopt(file.name, image):
-                await self._disk(self._directory.remove_body, file.name)
-            self._seen += 1
+            try:
+                image = await self._whole_image(file.name)
+                if self._stopped:
+                    return
+                if image is None or file.name in self._purged or not adopt(file.name, image):
+                    await self._disk(self._directory.remove_body, file.name)
+            except StoreError as error:
+                _log.warn("A file stays behind: {error}", error=str(error))
+            else:
+                del self._left[file.name]
+                self._account.close()
+                self._account = self._charge(self._account.charged.total - file.allocated)
+
+    async def _whole_image(self, name: str) -> Image | None:
+        """The image that the file says it is, if it is all of it."""
+        if self._stopped or not self._rebuilding:
+            return None
+        image = await self._disk(_identify, self._directory, name, self._origin)
+        return image if image is not None and await self._is_whole(name, image) else None
 
     async def _is_whole(self, name: str, image: Image) -> bool:
         """Whether the file has the image's digest. Turns of hashing, so that others have theirs."""
@@ -154,8 +163,8 @@ class Orphans:
             await self._disk(os.close, fd)
         return whole
 
-    def _charge(self, files: Sequence[BodyFile]) -> Account:
-        return self._room.account(Extents.of((0, sum(file.allocated for file in files))))
+    def _charge(self, count: int) -> Account:
+        return self._room.account(Extents.of((0, count)))
 
 
 def image_id_of(text: bytes | None) -> str | None:

@@ -57,9 +57,13 @@ def tls_towards(
     chain = read_certificates(cert_file) if cert_file else []
     mine = _private(chain[0], key_file or cert_file) if chain else None
     between = {"extraCertChain": [each.original for each in chain[1:]]} if chain[1:] else None
-    options: IOpenSSLClientConnectionCreator = optionsForClientTLS(
-        host, trust(ca_file), mine, extraCertificateOptions=between
-    )
+    trusted = trust(ca_file)
+    try:
+        options: IOpenSSLClientConnectionCreator = optionsForClientTLS(
+            host, trusted, mine, extraCertificateOptions=between
+        )
+    except UnicodeError as error:
+        raise ConfigurationError(f"no certificate can be for a host {host!r}: {error}") from None
     return options
 
 

@@ -14,6 +14,7 @@ from tests.unit.cache.world import Machine, Origin, World, drain, result
 from txglancecache.cache.cache import Cache
 from txglancecache.cache.recovery import Orphans
 from txglancecache.errors import StoreError
+from txglancecache.store.directory import BodyUnusable, Directory
 from txglancecache.store.index import read_unchanged
 
 BODY = bytes(range(256)) * 4096
@@ -105,6 +106,31 @@ def test_what_is_to_be_removed_evicts_nobody(world: World) -> None:
     again = World(world.path, max_size=len(IMAGES) * len(BODY))
     assert complete(again) == set(IMAGES)
     assert not stray.exists()
+
+
+def test_a_file_that_will_not_go(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keeps no other from being removed, and counts until it is gone."""
+    result(world.cache.close())
+    folder = world.path / "bodies" / "ab"
+    folder.mkdir(exist_ok=True)
+    for name in ("ab1.1", "ab2.1", "ab3.1"):
+        (folder / name).write_bytes(BODY)
+    remove = Directory.remove_body
+
+    def remove_unless_stuck(self: Directory, name: str) -> None:
+        if name == "ab2.1":
+            raise BodyUnusable(name, "cannot be removed: it is stuck")
+        remove(self, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Directory, "remove_body", remove_unless_stuck)
+        again = World(world.path)
+        assert [path.name for path in folder.iterdir() if path.name.startswith("ab")] == ["ab2.1"]
+        assert again.steward.status().bytes_on_disk == (len(IMAGES) + 1) * len(BODY)
+        result(again.cache.close())
+    last = World(world.path)
+    assert not (folder / "ab2.1").exists()
+    assert last.steward.status().bytes_on_disk == len(IMAGES) * len(BODY)
 
 
 def test_bytes_that_came_to_no_record(tmp_path: Path) -> None:

@@ -53,3 +53,10 @@ def test_what_cannot_be_used(tmp_path: Path) -> None:
             tls_towards("glance", None, str(cert_file), key_file and str(key_file))
         assert str(found.value).startswith(message)
         assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("host", ["glance_api", "a..b", "x" * 64])
+def test_hosts_that_no_certificate_can_be_for(host: str) -> None:
+    """Are said to be that, whatever a name service knows about them."""
+    with pytest.raises(ConfigurationError, match=f"no certificate can be for a host '{host}': "):
+        tls_towards(host, None, None, None)
