@@ -48,6 +48,9 @@ _FIRST_DELAY = 0.1
 _LONGEST_DELAY = 5.0
 #: For how long the origin may ask to be left alone. Clients wait meanwhile, and not for ever.
 _LONGEST_ASKED = 30.0
+#: What a transfer has to bring in order to count for more than none, in bytes; of a small image a part.
+_PROGRESS = 64 << 10
+_PROGRESS_OF_SMALL = 16
 #: Clients on whose behalf a fill may ask; when one's token expires, the next serves.
 _SOURCES_KEPT = 8
 
@@ -56,7 +59,7 @@ _SOURCES_KEPT = 8
 class FillSettings:
     """How fills behave.
 
-    :param retries: how often in a row a transfer may fail without bringing a byte.
+    :param retries: how often in a row a transfer may fail without bringing anything to speak of.
     :param finish: whether a fill goes on to the end when nobody waits for it any more.
     :param silence: seconds without a byte after which the origin counts as gone.
     :param min_rate: bytes a second, taken over so many seconds, with fewer than which it counts as gone too.
@@ -244,7 +247,7 @@ class Fill:
         except FillFailed as error:
             self._give_up(error)
         except OriginError as error:
-            self._broke(error, progress=self._entry.extents.total > before)
+            self._broke(error, brought=self._entry.extents.total - before)
         except StoreError as error:
             self._give_up(error)
             self._observer.disk_failed(self._entry, error)
@@ -296,7 +299,7 @@ class Fill:
         self._meter.add(count)
 
     def _grew(self, start: int, stop: int) -> None:
-        self._failures = self._misfits = 0
+        self._misfits = 0
         self._counters.bytes_filled += stop - start
         self._entry.grow(start, stop)
         self._grown.fire()
@@ -315,15 +318,15 @@ class Fill:
         """One answer that does not fit the image may be some proxy's own; two in a row are the origin's."""
         self._misfits += 1
         if self._misfits == 1:
-            self._broke(OriginError("the origin's answer does not fit the image"), progress=False)
+            self._broke(OriginError("the origin's answer does not fit the image"))
         else:
             self._give_up(error)
             self._observer.outdated(self._entry)
 
-    def _broke(self, error: OriginError, *, progress: bool) -> None:
-        """Try again later, at the place where it broke."""
+    def _broke(self, error: OriginError, *, brought: int = 0) -> None:
+        """Try again later, at the place where it broke. Who brings a byte at a time does not get there."""
         self._counters.transfers_failed += 1
-        if progress:
+        if brought and brought >= min(_PROGRESS, self._entry.image.size // _PROGRESS_OF_SMALL):
             self._failures = 0
         elif self._retry is None:  # what breaks together is one failure
             self._failures += 1
@@ -407,6 +410,7 @@ class Fill:
         self._told = False
         self._whole = False
         self._ranged = True
+        self._failures = self._misfits = 0
         self._sources.clear()
         self._entry.account.settle(self._entry.extents)
         self._observer.fill_idle(self._entry)

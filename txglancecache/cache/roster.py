@@ -35,11 +35,10 @@ class Roster:
     """The entries by their keys, the index rows that say so, and the room that they share.
 
     An entry that is removed is found by nobody from then on. What goes on for it is kept track of until
-    its file is closed, and its bytes count until then.
+    its file is closed, and its bytes count until then. ``fills`` are the entries of which bytes are being
+    fetched or checked, those that leave included.
 
     :param free: asks the file system for its free bytes.
-    ``fills`` are the entries of which bytes are being fetched or checked, those that leave included.
-
     :param evicted: told of each entry that had to go.
     """
 

@@ -282,6 +282,32 @@ def test_retries_are_bounded(world: World, origin: Origin) -> None:
     assert drain(again) == BODY
 
 
+def test_a_byte_at_a_time_is_no_progress(world: World, origin: Origin) -> None:
+    """An origin that breaks each transfer after its first byte is given up as one that is gone is."""
+    reader = world.read(origin)
+    for _ in range(1 + 3):
+        origin.last.give(1)
+        origin.last.break_off()
+        world.clock.pump([0.1] * 40)
+    assert len(origin.asked) == 1 + 3
+    assert not world.steward.entry("image-1").filling
+    drain(reader)
+    assert isinstance(failure_of(reader.wait()), FillFailed)
+
+
+@pytest.mark.parametrize(("size", "at_a_time"), [(4 * MIB, 64 << 10), (4096, 256)])
+def test_slow_progress_is_progress(world: World, size: int, at_a_time: int) -> None:
+    """However often it breaks: what brings something to speak of each time gets to the end."""
+    origin = Origin(os.urandom(size))
+    reader = world.read(origin)
+    for _ in range(size // at_a_time - 1):
+        origin.last.give(at_a_time)
+        origin.last.break_off()
+        world.clock.pump([0.1] * 4)
+    origin.last.give()
+    assert drain(reader) == origin.body
+
+
 def test_what_breaks_together_is_one_failure(world: World) -> None:
     """An origin that drops all the transfers of an image at once has failed once, not once for each."""
     origin = Origin(os.urandom(64 * MIB))
