@@ -195,8 +195,10 @@ class Images:
         cache, image = self._cache, cleared.image
         entry = await cache.admit(image)
         entry.confirmed = max(entry.confirmed, cleared.since)
-        whole = isinstance(selection, Whole)
-        ranges = selection.ranges if isinstance(selection, Partial) else (ByteRange(0, image.size),)
+        all_of_it = (ByteRange(0, image.size),)
+        status, ranges = (206, selection.ranges) if isinstance(selection, Partial) else (200, all_of_it)
+        # One range may be all of it, too, and nobody is to end up with a wrong body.
+        whole = tuple(ranges) == all_of_it
         how, had = self._how(image, ranges), entry.extents
         source = ImageSource(self._client, asked.target, asked.headers)
         readers = await cache.read(
@@ -212,7 +214,7 @@ class Images:
             cache.touch(entry, hit=how is How.HIT)
             began = self._clock.seconds()
             self._observer.began(how.word, began - asked.at)
-            self._heads.begin(request, cleared, 200 if whole else 206, how)
+            self._heads.begin(request, cleared, status, how)
             plan = self._heads.describe(request, image, selection)
             sending = Sending(request, readers, plan, source, cache, self._delivery, self._clock, self._lanes)
             ended = "broken off"
