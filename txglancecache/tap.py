@@ -267,7 +267,7 @@ class _Core:
         index = Index(directory.index_path, reactor, pools.index)
         cache = _cache(settings, reactor, directory, index, pools)
         steward = Steward(cache, directory, index, pools.disk, pools.hash)
-        account = ServiceCredentials(service_session(settings.config_files), pools.disk)
+        account = ServiceCredentials(service_session(settings.config_files), pools.account)
         chores = Chores(cache, steward, glance, client, account)
         job_settings = JobSettings(settings.jobs_at_once, settings.job_attempts)
         jobs = Jobs(chores, index, cache.events, reactor, job_settings, time.time)
@@ -381,6 +381,8 @@ def is_trusted(networks: Sequence[str]) -> Callable[[str], bool]:
             ip = ip_address(address)
         except ValueError:
             return False
+        # what an IPv4 client is called on a socket for both
+        ip = getattr(ip, "ipv4_mapped", None) or ip
         return any(ip in network for network in known)
 
     return trusted

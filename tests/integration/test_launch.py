@@ -397,6 +397,18 @@ def test_unix_sockets(launch: Launch) -> None:
     assert not manage.exists()
 
 
+def test_unix_socket_that_somebody_removed(launch: Launch) -> None:
+    """Is no reason to stop in disorder: what was begun is finished, the index closed, the directory left."""
+    manage = launch.directory / "manage.sock"
+    launch.start(*launch.flags(manage=f"unix:{manage}"), ready=False)
+    launch.until(manage.exists)
+    launch.until(lambda: listens(launch.data_port))
+    manage.unlink()
+    assert launch.stop() == (0, "")
+    assert "Cannot remove a socket" in launch.log()
+    assert "Traceback" not in launch.log()
+
+
 def test_unix_socket_of_a_daemon(launch: Launch, another: Launch) -> None:
     """A daemon's socket is its own: another process does not take it over, and its end takes it away."""
     manage = launch.directory / "manage.sock"
@@ -455,15 +467,20 @@ def test_tls_to_the_origin(launch: Launch) -> None:
         assert launch.stop() == (0, "")
 
 
+def start_with(launch: Launch, server: socket.socket, domain: str) -> None:
+    """Start a node that inherits the socket of its management site, as systemd does it."""
+    # Descriptors are passed from 3 on, and it is said to which process.
+    shell = 'exec 3<&"$1"; shift; LISTEN_PID=$$ exec "$@"'
+    launch.environment = {"LISTEN_FDS": "1", "LISTEN_FDNAMES": "manage.socket"}
+    command = launch.command(*launch.flags(manage=f"systemd:domain={domain}:name=manage.socket"))
+    launch.spawn(["/bin/bash", "-c", shell, "bash", str(server.fileno()), *command], (server.fileno(),))
+
+
 @pytest.mark.parametrize("interface", ["", LOOPBACK], ids=["any", "loopback"])
 def test_inherited_socket(launch: Launch, interface: str) -> None:
     """A socket that systemd opened is taken over, but for management only if it is a loopback one."""
-    # systemd passes descriptors from 3 on, and says to which process.
-    shell = 'exec 3<&"$1"; shift; LISTEN_PID=$$ exec "$@"'
-    launch.environment = {"LISTEN_FDS": "1", "LISTEN_FDNAMES": "manage.socket"}
     with socket.create_server((interface, launch.manage_port)) as server:
-        command = launch.command(*launch.flags(manage="systemd:domain=INET:name=manage.socket"))
-        launch.spawn(["/bin/bash", "-c", shell, "bash", str(server.fileno()), *command], (server.fileno(),))
+        start_with(launch, server, "INET")
     if interface:
         launch.until(launch.answers)
         assert launch.stop() == (0, "")
@@ -471,6 +488,22 @@ def test_inherited_socket(launch: Launch, interface: str) -> None:
         status, errors = launch.ended()
         assert status == 1
         assert "the management site may not listen on systemd:" in errors
+
+
+def test_inherited_unix_socket(launch: Launch) -> None:
+    """Keeps its permissions, and is as good as before when the node has ended: the next one takes it over."""
+    path = launch.directory / "manage.sock"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        path.chmod(0o660)
+        server.listen()
+        for _ in range(2):
+            start_with(launch, server, "UNIX")
+            launch.until(lambda: listens(launch.data_port))
+            assert launch.ask("GET", "/cache", UnixConnection(path))[0] == 200
+            assert path.stat().st_mode & 0o777 == 0o660
+            assert launch.stop() == (0, "")
+        assert path.is_socket()
 
 
 PLUGIN = """

@@ -63,6 +63,8 @@ def test_public_management_site(tmp_path: Path) -> None:
     [
         ("10.1.2.3", True),
         ("10.2.0.1", False),
+        ("::ffff:10.1.2.3", True),
+        ("::ffff:10.2.0.1", False),
         ("::1", True),
         ("127.0.0.1", False),
         ("", False),

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from attrs import define, field, frozen
 from OpenSSL.crypto import X509
 from OpenSSL.SSL import OP_NO_TICKET, VERIFY_PEER
+from twisted.internet import unix
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
@@ -25,6 +26,8 @@ from twisted.internet.protocol import ServerFactory
 from twisted.python.failure import Failure
 
 from txglancecache.errors import ConfigurationError
+
+_UnixPort: Any = unix.Port
 
 #: The endpoints that can be asked where they would listen without doing anything else. A plugin's kind
 #: of endpoint may do whatever it likes; it is only known to work when it listens.
@@ -236,6 +239,21 @@ class _Surveyor:
         raise _Surveyed
 
 
+class _InheritedUnixPort(_UnixPort):  # type: ignore[misc]  # next to nothing of it has types
+    """A unix socket that somebody else listens on, too, and has set the permissions of.
+
+    Twisted lets everybody in at its start, and at its end shuts the socket down and removes its file.
+    """
+
+    _shouldShutdown = False
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.backlog = _BACKLOG
+        # Taken for a name that is in no file system, where there is nothing to be seen to.
+        self._bindPath: bytes = b"\0" + self._bindPath
+
+
 @frozen
 class _Listening:
     """A reactor whose ports are what an endpoint string has no word for, or a default that does not do.
@@ -260,6 +278,13 @@ class _Listening:
         self, address: str, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: bool = False
     ) -> Any:
         return self._reactor.listenUNIX(address, factory, self._backlog or backlog, mode, wantPID)
+
+    def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
+        if addressFamily != socket.AF_UNIX:
+            return self._reactor.adoptStreamPort(fileDescriptor, addressFamily, factory)
+        port = _InheritedUnixPort._fromListeningDescriptor(self._reactor, fileDescriptor, factory)
+        port.startListening()
+        return port
 
     def listenSSL(
         self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = ""

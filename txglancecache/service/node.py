@@ -98,8 +98,18 @@ class Node(Service):
         return port
 
     async def _stop(self) -> None:
-        for listening in self._ports:
-            await self._stop_listening(listening)
+        try:
+            for listening in self._ports:
+                await self._stop_listening(listening)
+            await self._drain()
+            await self._cut_off()
+        finally:
+            try:
+                await self._end()
+            except Exception:
+                _log.failure("This was not the end it should have been")
+
+    async def _drain(self) -> None:
         drained = self._patience = self._connections.drain()
         if not drained.called:
             grace = 0.0 if self._hurried else self._grace
@@ -110,11 +120,6 @@ class Node(Service):
             await drained
         except (CancelledError, TimeoutError):
             _log.warn("{count} connections are cut off", count=len(self._connections))
-        await self._cut_off()
-        try:
-            await self._end()
-        except Exception:
-            _log.failure("This was not the end it should have been")
 
     async def _cut_off(self) -> None:
         gone = self._connections.abort().addTimeout(_LAST_WORDS, self._clock)
@@ -127,8 +132,13 @@ class Node(Service):
         if not listening.called:
             listening.cancel()
         port = await listening
-        if port is not None:
+        if port is None:
+            return
+        try:
             await maybeDeferred(port.stopListening)
+        except OSError as error:
+            # A unix socket whose file is gone, or may not be removed by whom this process has become.
+            _log.warn("Cannot remove a socket: {error}", error=str(error))
 
 
 def _reason(listener: Listener, failure: Failure) -> str:

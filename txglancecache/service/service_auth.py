@@ -20,6 +20,10 @@ from txglancecache.waiting import InThread
 
 GROUP = "service_auth"
 
+#: Seconds for which Keystone may say nothing, unless the files have a ``timeout``. A thread waits for it, and
+#: at the end the process waits for the thread.
+_TIMEOUT = 10.0
+
 
 def service_session(files: Sequence[str]) -> Session | None:
     """A session with the account that the files name; ``None`` where they name none.
@@ -34,9 +38,12 @@ def service_session(files: Sequence[str]) -> Session | None:
         auth = loading.load_auth_from_conf_options(conf, GROUP)
         if auth is None:
             return None
-        return loading.load_session_from_conf_options(conf, GROUP, auth=auth)
+        session: Session = loading.load_session_from_conf_options(conf, GROUP, auth=auth)
     except (cfg.Error, ClientException, ValueError) as error:
         raise ConfigurationError(f"[{GROUP}]: {' '.join(str(error).split())}") from None
+    if session.timeout is None:
+        session.timeout = _TIMEOUT
+    return session
 
 
 @define(eq=False)

@@ -33,12 +33,14 @@ class Pools:
     fill: InThread = field(init=False)
     hash: InThread = field(init=False)
     index: InThread = field(init=False)
+    account: InThread = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.disk = self._pool("disk", _DISK_THREADS)
         self.fill = self._pool("fill", _FILL_THREADS)
         self.hash = self._pool("hash", os.cpu_count() or 1)
         self.index = self._pool("index", 1)  # one, so that what is put first is written first
+        self.account = self._pool("account", 1)  # whom Keystone keeps waiting keeps nobody else waiting
 
     def start(self) -> None:
         """Begin to work, also on what has been asked for already."""

@@ -29,17 +29,19 @@ def test_without_the_section_there_is_no_account(tmp_path: Path) -> None:
     assert result(ServiceCredentials(session, _now)()) is None  # type: ignore[arg-type]
 
 
-def test_a_password_account(tmp_path: Path) -> None:
-    """The section is read as other OpenStack services read theirs."""
+@pytest.mark.parametrize(("said", "timeout"), [("", 10), ("timeout = 3\n", 3)])
+def test_a_password_account(tmp_path: Path, said: str, timeout: float) -> None:
+    """The section is read as other OpenStack services read theirs; Keystone is not waited for for ever."""
     session = service_session(
         _file(
             tmp_path / "conf",
             "[service_auth]\nauth_type = password\nauth_url = http://127.0.0.1:1/v3\nusername = glance\n"
             "password = secret\nproject_name = service\n"
-            "user_domain_id = default\nproject_domain_id = default\n",
+            "user_domain_id = default\nproject_domain_id = default\n" + said,
         )
     )
     assert session is not None
+    assert session.timeout == timeout
     assert type(session.auth).__module__.startswith("keystoneauth1")
 
 
