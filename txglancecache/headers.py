@@ -14,6 +14,7 @@ from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 from attrs import frozen
+from twisted.web.http_headers import Headers
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
@@ -59,6 +60,14 @@ def values(headers: RawHeaders, name: bytes) -> list[bytes]:
 def first(headers: RawHeaders, name: bytes) -> bytes | None:
     """The value of the first field called ``name``."""
     return _head(values(headers, name))
+
+
+def texts(headers: Headers, name: bytes) -> list[str]:
+    """The values of a field as text, whatever they are made of: a character for each byte.
+
+    Twisted's own way to have them as text fails for what is not UTF-8, which anybody may send.
+    """
+    return [value.decode("latin-1") for value in headers.getRawHeaders(name, [])]
 
 
 def without(headers: RawHeaders, *names: bytes) -> list[tuple[bytes, bytes]]:

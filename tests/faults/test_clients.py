@@ -719,6 +719,14 @@ def parts(kind: str, content_range: str | None, body: bytes) -> Iterator[tuple[i
 # those who say what cannot be meant
 
 HOST = b"Host: 127.0.0.1\r\n"
+
+
+def _no_utf8(method: bytes, target: bytes) -> bytes:
+    fields = (b"Accept", b"Content-Type", b"Referer", b"User-Agent", b"X-Image-Cache-Clear-Target")
+    lines = b"".join(b"%s: \xe9/\xff\r\n" % name for name in fields)
+    return b"%s %s HTTP/1.1\r\n%s%sContent-Length: 2\r\n\r\n{}" % (method, target, HOST, lines)
+
+
 ABSURD: list[tuple[str, bytes, set[int]]] = [
     ("a URL of a mebibyte", b"GET /" + b"a" * MIB + b" HTTP/1.1\r\n" + HOST + b"\r\n", {414}),
     ("a field of a mebibyte", b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"a" * MIB + b"\r\n\r\n", {431}),
@@ -732,6 +740,20 @@ ABSURD: list[tuple[str, bytes, set[int]]] = [
     ("encoded NUL", b"GET /v2/images/%00/file HTTP/1.1\r\n" + HOST + b"\r\n", {400, 404}),
     ("encoded line", b"GET /v2/images/a%0d%0aX:%20y/file HTTP/1.1\r\n" + HOST + b"\r\n", {400, 404}),
     ("encoded by half", b"GET /v2/images/%zz%/file HTTP/1.1\r\n" + HOST + b"\r\n", {400, 404}),
+    *(
+        (f"{method.decode()} with fields that are no UTF-8", _no_utf8(method, target), statuses)
+        for method, target, statuses in (
+            (b"GET", b"/cache", {200, 406}),
+            (b"GET", b"/cache/", {200, 404, 406}),
+            (b"GET", b"/metrics", {200}),
+            (b"GET", b"/cache/events", {200}),
+            (b"POST", b"/cache/prefetch", {415}),
+            (b"PUT", b"/versions", {404, 405}),
+            (b"DELETE", b"/v2/cache", {400}),
+            (b"DELETE", b"/v2/cache/a", {404}),
+            (b"GET", b"/v2/images/a/file", {404, 405}),
+        )
+    ),
     ("up", b"GET /v2/images/../../../../etc/passwd/file HTTP/1.1\r\n" + HOST + b"\r\n", {400, 404}),
     (
         "up, encoded",

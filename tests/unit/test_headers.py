@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.web.http_headers import Headers
 
 from txglancecache.headers import (
     Peer,
@@ -12,6 +13,7 @@ from txglancecache.headers import (
     end_to_end,
     first,
     forwarded,
+    texts,
     values,
     via,
     without,
@@ -268,3 +270,10 @@ def test_a_hit_is_not_forwarded() -> None:
     """RFC 9211 section 2: hit and fwd exclude each other."""
     with pytest.raises(ValueError, match="either a hit or forwarded"):
         cache_status(b"glance-cache", hit=True, fwd=b"stale")
+
+
+def test_texts() -> None:
+    """Any bytes are text, as many characters as they are; a field that is not there has no values."""
+    sent = Headers({b"Accept": [b"text/\xff\xe9", b"*/*"]})
+    assert texts(sent, b"accept") == ["text/\xff\xe9", "*/*"]
+    assert texts(sent, b"Content-Type") == []

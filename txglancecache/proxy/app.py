@@ -24,6 +24,7 @@ from txglancecache.errors import (
     OriginTimeout,
     RequestBodyBroken,
 )
+from txglancecache.headers import texts
 from txglancecache.origin.client import Head
 from txglancecache.proxy.images import Images
 from txglancecache.proxy.passthrough import PassThrough
@@ -131,7 +132,7 @@ def _answer_error(request: DataRequest, failure: Failure) -> bytes:
 
 def _page(request: DataRequest, status: HTTPStatus, message: str) -> bytes:
     """A short body in JSON, or in plain text for those who would rather have that."""
-    accept = request.requestHeaders.getRawHeaders("accept", ["*/*"])[0]
+    accept = ",".join(texts(request.requestHeaders, b"Accept"))
     if "text/" in accept and "json" not in accept:
         kind, text = "text/plain; charset=utf-8", f"{status.value} {status.phrase}: {message}\n"
     else:

@@ -19,6 +19,7 @@ from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
+from txglancecache.headers import texts
 from txglancecache.management.accept import preferred
 from txglancecache.management.access.authenticate import (
     Authenticator,
@@ -159,7 +160,7 @@ def _failed(failure: Failure, request: Request) -> None:
 
 
 def _is_for_a_browser(request: IRequest) -> bool:
-    accepted = request.requestHeaders.getRawHeaders("Accept", [])
+    accepted = texts(request.requestHeaders, b"Accept")
     return preferred(accepted, (_JSON, _HTML)) == _HTML
 
 

@@ -13,6 +13,7 @@ from http import HTTPStatus
 
 from twisted.web.iweb import IRequest
 
+from txglancecache.headers import texts
 from txglancecache.management.accept import preferred
 from txglancecache.management.answers import Problem, answer_problem
 from txglancecache.management.compatible.paths import is_for_glance
@@ -24,7 +25,7 @@ def refuse(request: IRequest, problem: Problem) -> bytes:
     """Set the head of an error and return its body."""
     for name, value in problem.headers.items():
         request.responseHeaders.setRawHeaders(name, [value])
-    accept = request.requestHeaders.getRawHeaders("Accept", [])
+    accept = texts(request.requestHeaders, b"Accept")
     kind, text = page(accept, problem.status, problem.message)
     body = text.encode("utf-8")
     request.responseHeaders.setRawHeaders("Content-Type", [kind])

@@ -75,13 +75,13 @@ class CompatibleAPI:
 
     @app.route("/v2/cache", methods=["DELETE"])
     async def _clear(self, request: Request) -> bytes:
-        target = (request.getHeader("x-image-cache-clear-target") or "").strip().lower()
-        if target not in ("", "both", "cache", "queue"):
+        target = (request.getHeader(b"x-image-cache-clear-target") or b"").strip().lower()
+        if target not in (b"", b"both", b"cache", b"queue"):
             return refuse(request, Problem(HTTPStatus.BAD_REQUEST, _NO_TARGET))
         # The queue first, or what is dropped is fetched again.
-        if target != "cache":
+        if target != b"cache":
             await self._jobs.cancel_all(kind=JobKind.PREFETCH)
-        if target != "queue":
+        if target != b"queue":
             await self._cache.purge_all()
         return nothing(request)
 
@@ -264,5 +264,5 @@ def _problem(error: BaseException | None) -> Problem:
 
 def _own_url(request: Request) -> str:
     """Where the caller found this node."""
-    host = request.getHeader("host") or "localhost"
-    return f"{'https' if request.isSecure() else 'http'}://{host}"
+    host = request.getHeader(b"host") or b"localhost"
+    return f"{'https' if request.isSecure() else 'http'}://{host.decode('ascii')}"

@@ -21,6 +21,7 @@ from twisted.web.resource import IResource
 
 from txglancecache.batches import Batches
 from txglancecache.cache.status import EntryStatus, JobKind, JobState, JobStatus
+from txglancecache.headers import texts
 from txglancecache.management.accept import preferred
 from txglancecache.management.access.authenticate import caller_of
 from txglancecache.management.answers import JSON, answer, answer_problem, nothing, raw
@@ -99,7 +100,7 @@ class NativeAPI:
         return carry_out
 
     async def _carry_out(self, operation: Operation, request: IRequest, **names: str) -> bytes:
-        accepted = request.requestHeaders.getRawHeaders("Accept", [])
+        accepted = texts(request.requestHeaders, b"Accept")
         if operation.kinds and preferred(accepted, operation.kinds) is None:
             raise NotAcceptable(f"this is to be had as {' or '.join(operation.kinds)}")
         said: dict[str, Any] = {**names, **inputs.query(request, operation.parameters)}
@@ -149,7 +150,7 @@ class NativeAPI:
         return answer(request, dict(self._cache.status().counters))
 
     async def events(self, request: IRequest) -> bytes:
-        accepted = request.requestHeaders.getRawHeaders("Accept", [])
+        accepted = texts(request.requestHeaders, b"Accept")
         if preferred(accepted, ("application/json", "text/event-stream")) == "text/event-stream":
             await self._streams.serve(request)
             return b""
@@ -293,7 +294,7 @@ class NativeAPI:
         return answer(request, readiness.as_json(), status)
 
     async def metrics(self, request: IRequest) -> bytes:
-        body, kind = self._exposition(",".join(request.requestHeaders.getRawHeaders("Accept", [])))
+        body, kind = self._exposition(",".join(texts(request.requestHeaders, b"Accept")))
         request.responseHeaders.setRawHeaders(b"Vary", [b"Accept"])
         return raw(request, body, kind)
 
@@ -303,7 +304,8 @@ class NativeAPI:
 
 def _queued(request: IRequest, jobs: Sequence[JobStatus]) -> bytes:
     shown: list[JSON] = [job_json(job) for job in jobs[:_JOBS_SHOWN]]
-    return answer(request, {"jobs": shown, "total": len(jobs)}, HTTPStatus.ACCEPTED)
+    ids: list[JSON] = [job.id for job in jobs]
+    return answer(request, {"jobs": shown, "ids": ids, "total": len(jobs)}, HTTPStatus.ACCEPTED)
 
 
 def _no_image() -> NotFound:

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 
 from twisted.web.iweb import IRequest
 
+from txglancecache.headers import texts
 from txglancecache.management.native.operations import JSON_TYPE, Body, Parameter
 from txglancecache.management.native.problems import BadRequest, TooLarge, UnsupportedMedia
 from txglancecache.management.native.shapes import Wrong, refuse_unknown, shown
@@ -45,7 +46,7 @@ def body(request: IRequest, expected: Body) -> dict[str, Any]:
         if expected.required:
             raise BadRequest("a body is needed: an object in JSON")
         return expected.shape.read({})
-    kinds = request.requestHeaders.getRawHeaders("Content-Type", [])
+    kinds = texts(request.requestHeaders, b"Content-Type")
     if len(kinds) != 1 or kinds[0].partition(";")[0].strip().lower() != JSON_TYPE:
         raise UnsupportedMedia(f"a body should be JSON, and say so: Content-Type: {JSON_TYPE}")
     value = _decoded(raw)

@@ -13,6 +13,7 @@ from attrs import frozen
 from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
 
+from txglancecache.headers import texts
 from txglancecache.management.accept import preferred
 
 _HTML = "text/html"
@@ -51,7 +52,7 @@ class Page(Resource):
         """Whether this request is for the page: for one of its files, or for HTML at ``/cache/``."""
         path = _path(request.postpath)
         if path == ("cache", ""):
-            accepted = request.requestHeaders.getRawHeaders("Accept", [])
+            accepted = texts(request.requestHeaders, b"Accept")
             wanted = preferred(accepted, ("application/json", _HTML)) == _HTML
             return wanted and request.method in (b"GET", b"HEAD")
         return path[:2] == ("cache", "static")
