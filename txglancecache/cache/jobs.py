@@ -6,7 +6,7 @@ credentials a job is done is kept in memory only. What the work is, others know.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from heapq import heappop, heappush
 from itertools import islice
@@ -31,10 +31,16 @@ _log = Logger()
 
 #: Jobs that are over and still shown.
 _HISTORY = 200
+#: Seconds in which those before them are still answered for by number: who waits for very many looks seldom.
+_REMEMBERED = 600.0
+#: So many of them at most.
+_MOST_REMEMBERED = 10_000
 #: Jobs that are begun before others have their turn.
 _AT_A_TIME = 100
 #: Those among them that turn out to be over, or to stand elsewhere in the queue by now.
 _OUTDATED_AT_A_TIME = 1000
+#: Those that are forgotten whenever one ends.
+_FORGOTTEN_AT_A_TIME = 100
 _STATES = frozenset(state.value for state in JobState)
 _KINDS = frozenset(kind.value for kind in JobKind)
 _FIRST_DELAY = 2.0
@@ -88,6 +94,15 @@ class _Job:
         return JobState(self.record.state)
 
 
+@frozen
+class _Past:
+    """One that is over and no longer listed; it keeps nothing alive that was worked on."""
+
+    since: float
+    record: JobRecord
+    status: JobStatus
+
+
 @define(eq=False)
 class Jobs:
     """The queue, and the few of its jobs that are being done.
@@ -105,6 +120,7 @@ class Jobs:
     _active: dict[tuple[str, str], _Job] = field(factory=dict, init=False)
     _counts: Counter[tuple[str, str]] = field(factory=Counter, init=False)
     _over: deque[int] = field(factory=deque, init=False)
+    _past: OrderedDict[int, _Past] = field(factory=OrderedDict, init=False)
     _ready: list[tuple[int, int]] = field(factory=list, init=False)
     _later: list[tuple[float, int]] = field(factory=list, init=False)
     _running: set[_Job] = field(factory=set, init=False)
@@ -127,6 +143,7 @@ class Jobs:
                 record = evolve(record, state=JobState.QUEUED.value, attempts=0, started=None)
             self._keep(_Job(record))
             self._last_id = max(self._last_id, record.id)
+        self._forget()
 
     def start(self) -> None:
         """Begin to work."""
@@ -205,9 +222,12 @@ class Jobs:
                 yield job
 
     def job(self, job_id: int) -> JobStatus | None:
-        """One job."""
+        """One job; of those that are over, also one that is no longer listed, for a while."""
         job = self._jobs.get(job_id)
-        return self._status(job) if job else None
+        if job is not None:
+            return self._status(job)
+        past = self._past.get(job_id)
+        return past.status if past else None
 
     def cancel(self, job_id: int) -> bool:
         """Do not do it, or not to the end; ``False`` if there is no such job, or it is over."""
@@ -408,12 +428,13 @@ class Jobs:
     async def _put_all(self) -> None:
         """Tell the index of every job."""
 
-        def put(jobs: list[_Job]) -> None:
+        def put(jobs: list[_Past | _Job]) -> None:
             for job in jobs:
-                if job.record.id in self._jobs:
+                if job.record.id in self._jobs or job.record.id in self._past:
                     self._index.put_job(job.record)
 
-        await Batches(self._clock).each(list(self._jobs.values()), put)
+        every: list[_Past | _Job] = [*self._past.values(), *self._jobs.values()]
+        await Batches(self._clock).each(every, put)
 
     def _change(self, job: _Job, **changes: Any) -> None:
         self._count(job, -1)
@@ -432,10 +453,21 @@ class Jobs:
         self._events.note(f"job-{state.value}", job.record.image_id, error or job.record.kind)
         self._active.pop((job.record.kind, job.record.image_id), None)
         self._over.append(job.record.id)
+        self._forget()
+
+    def _forget(self) -> None:
+        """List no more than the latest of the jobs that are over; forget those before them after a while."""
+        now = self._clock.seconds()
         while len(self._over) > _HISTORY:
-            forgotten = self._over.popleft()
-            self._count(self._jobs.pop(forgotten), -1)
-            self._index.delete_job(forgotten)
+            unlisted = self._jobs.pop(self._over.popleft())
+            self._count(unlisted, -1)
+            self._past[unlisted.record.id] = _Past(now, unlisted.record, self._status(unlisted))
+        # The oldest come first. Each job that ends takes a few of them away, so that no call is a long one.
+        for job_id, past in list(islice(self._past.items(), _FORGOTTEN_AT_A_TIME)):
+            if len(self._past) <= _MOST_REMEMBERED and now - past.since < _REMEMBERED:
+                break
+            del self._past[job_id]
+            self._index.delete_job(job_id)
 
     def _status(self, job: _Job) -> JobStatus:
         record, progress = job.record, job.progress

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 from txglancecache.cli.client import NodeClient
 from txglancecache.cli.command import Context, Tally
+from txglancecache.cli.listing import pages
 from txglancecache.cli.outcome import NotFound, UsageError
 
 _WHOLE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SHOWN = 3
-_PAGE = 1000
 STDIN = "-"
 
 
@@ -28,16 +27,6 @@ def begins(text: str, ids: Iterable[str]) -> str | None:
         some = ", ".join(found[:_SHOWN]) + (", …" if len(found) > _SHOWN else "")
         raise UsageError(f"{text} begins {len(found)} ids: {some}")
     return found[0] if found else None
-
-
-def pages(node: NodeClient, what: str, **query: str | None) -> Iterator[dict[str, Any]]:
-    """The images, or jobs, that the node tells of, page by page."""
-    page = node.get(f"/cache/{what}", limit=_PAGE, **query)
-    while True:
-        yield from page[what]
-        if not page.get("next"):
-            return
-        page = node.get(page["next"])
 
 
 def cached(node: NodeClient, text: str) -> str:

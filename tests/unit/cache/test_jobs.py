@@ -256,14 +256,54 @@ def test_a_restart_takes_up_what_was_left(office: Office) -> None:
     assert b"secret" not in office.path.read_bytes()
 
 
+def over_at_once(office: Office, begin: int, end: int) -> None:
+    """Jobs that are over when they are asked for."""
+    names = [str(number) for number in range(begin, end)]
+    office.hands.complete.update(names)
+    office.jobs.submit(FETCH, names)
+
+
 def test_history_is_bounded(office: Office) -> None:
-    """The oldest jobs that are over are forgotten, also by the index."""
-    office.hands.complete.update(str(number) for number in range(300))
-    for number in range(300):
-        office.jobs.submit(FETCH, [str(number)])
+    """The oldest jobs that are over are listed no more, nor counted."""
+    over_at_once(office, 0, 300)
     assert next(job.image_id for job in office.jobs.jobs()) == "100"
+    assert office.jobs.count() == 200
     office.clock.advance(1)
     assert len(office.restart().jobs.jobs()) == 200
+
+
+def test_what_is_over_is_remembered_for_a_while(office: Office) -> None:
+    """Whoever looks seldom learns how each of a thousand jobs ended, also after a restart."""
+    office.hands.impossible = True
+    office.jobs.submit(JobKind.VERIFY, ["a"])
+    over_at_once(office, 0, 1000)
+    for _ in range(2):
+        found = [office.jobs.job(number) for number in range(1, 1002)]
+        assert [job.state for job in found if job] == [JobState.FAILED] + [JobState.DONE] * 1000
+        assert found[0]
+        assert found[0].error == "not to be had"
+        assert not office.jobs.cancel(1)
+        office.clock.advance(1)
+        office = office.restart()
+
+
+def test_what_is_over_is_forgotten_in_the_end(office: Office) -> None:
+    """After ten minutes, also by the index; and at once where there are very many."""
+    over_at_once(office, 0, 300)
+    office.clock.advance(599)
+    over_at_once(office, 300, 301)
+    assert office.jobs.job(1)
+    office.clock.advance(1)
+    over_at_once(office, 301, 302)
+    assert office.jobs.job(1) is None
+    assert office.jobs.job(101)
+    over_at_once(office, 302, 10_602)
+    first = 10_602 - 200 - 10_000 + 1
+    for _ in range(2):
+        assert office.jobs.job(first - 1) is None
+        assert office.jobs.job(first)
+        office.clock.advance(1)
+        office = office.restart()
 
 
 def test_progress_has_a_rate_and_an_end(office: Office) -> None:

@@ -23,7 +23,7 @@ A = "3f2a9c1e-5b1c-4e7f-9a51-0c8d6f3b2a10"
 B = "3f2b0000-1111-4222-8333-944445555666"
 C = "77b01111-2222-4333-8444-955556666777"
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
-PAGE = 2  # images on a page, however many are asked for
+PAGE = 2  # images, or jobs, on a page, however many are asked for
 
 JSON = Any
 
@@ -72,8 +72,17 @@ def job(number: int, image_id: str, state: str = "queued", kind: str = "prefetch
     }
 
 
-def event(serial: int, kind: str = "fill-finished", image_id: str = A, detail: str = "") -> JSON:
-    return {"serial": serial, "time": 1000.0 + serial, "kind": kind, "image_id": image_id, "detail": detail}
+def event(
+    serial: int, kind: str = "fill-finished", image_id: str = A, detail: str = "", process: str = "5e0c94d1"
+) -> JSON:
+    return {
+        "id": f"{process}-{serial}",
+        "serial": serial,
+        "time": 1000.0 + serial,
+        "kind": kind,
+        "image_id": image_id,
+        "detail": detail,
+    }
 
 
 class Refused(Exception):
@@ -102,6 +111,9 @@ class FakeNode:
     headers: list[dict[str, str]] = field(factory=list)
     work: Callable[[JSON], None] = lambda job: job.update(state="done", finished=1002.0)
     failure: tuple[int, bytes] | None = None
+    shown: int = 1000
+    unlisted: set[int] = field(factory=set)
+    after_queueing: Callable[[], None] = lambda: None
 
     def answer(self, method: str, target: str, body: JSON) -> JSON:
         """The JSON of the answer; None for 204."""
@@ -126,10 +138,15 @@ class FakeNode:
             case ("PUT" | "DELETE", "images", name, "pin"):
                 self._image(name)["pinned"] = method == "PUT"
             case ("POST", "images", name, "verify"):
-                return self.queue("verify", self._image(name)["id"])
+                if not self._image(name)["complete"]:
+                    raise Refused(409, "the image is not complete")
+                return self.queue("verify", name)
             case ("POST", "verify"):
                 jobs = [self.queue("verify", name) for name in self.images]
-                return {"jobs": jobs, "total": len(jobs)}
+                ids = [one["id"] for one in jobs]
+                shown = json.loads(json.dumps(jobs[: self.shown]))
+                self.after_queueing()
+                return {"jobs": shown, "ids": ids, "total": len(jobs)}
             case ("POST", "prefetch"):
                 if not self.glance.issuperset(body["images"]):
                     raise Refused(404, "Glance knows no such image")
@@ -139,8 +156,11 @@ class FakeNode:
                     one
                     for one in self.jobs.values()
                     if all(one[name] == query[name] for name in ("state", "kind") if name in query)
+                    and one["id"] > int(query.get("marker", 0))
+                    and one["id"] not in self.unlisted
                 ]
-                return {"jobs": chosen, "total": len(chosen), "next": None}
+                more = f"/cache/jobs?marker={chosen[PAGE]['id'] - 1}" if len(chosen) > PAGE else None
+                return {"jobs": chosen[:PAGE], "total": len(chosen), "next": more}
             case ("DELETE", "jobs"):
                 return {"cancelled": sum(self.cancel(one) for one in self.jobs.values())}
             case ("GET", "jobs", number):
@@ -290,9 +310,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
-        self.wfile.write(b": hello\n\n")
+        self.wfile.write(b"retry: 3000\nid: 5e0c94d1-0\n\n")
         for value in self.node.streams.pop(0):
-            text = f"id: {value['serial']}\nevent: {value['kind']}\ndata: {json.dumps(value)}\n\n"
+            text = f"id: {value['id']}\nevent: {value['kind']}\ndata: {json.dumps(value)}\n\n"
             self.wfile.write(text.encode())
 
     def _problem(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:

@@ -110,6 +110,70 @@ def test_a_job_that_is_gone(shell: Shell) -> None:
     assert "does not know of this job any more" in done.err
 
 
+def test_what_was_learnt_counts(shell: Shell) -> None:
+    """A job that was seen to be done is done, though the node forgets it before the others are."""
+
+    def work(one: JSON) -> None:
+        if one["id"] == 1 or 1 not in shell.node.jobs:
+            one.update(state="done", finished=1002.0)
+
+    def forget() -> None:
+        if shell.node.jobs.get(1, {}).get("state") == "done":
+            del shell.node.jobs[1]
+
+    shell.node.work, shell.time.at_each = work, forget
+    done = shell.run("prefetch", A, B, "--wait", "--format", "json")
+    assert done.code == 0
+    assert [(one["id"], one["state"]) for one in done.json["jobs"]] == [(1, "done"), (2, "done")]
+
+
+def test_waiting_for_very_many(shell: Shell) -> None:
+    """They are looked for in the list; one that is no longer listed is asked for by its number, once."""
+    shell.node.images = {name: image(name) for name in map(str, range(60))}
+    asked: list[int] = []
+
+    def end_some() -> None:
+        waiting = [one for one in shell.node.jobs.values() if one["state"] == "queued"]
+        for one in waiting[:20]:
+            one["state"] = "done"
+            if one["id"] % 2:
+                shell.node.unlisted.add(one["id"])
+
+    shell.time.at_each = end_some
+    shell.node.work = lambda one: asked.append(one["id"])
+    done = shell.run("verify", "--all", "--wait", "--format", "json")
+    assert done.code == 0
+    assert [one["state"] for one in done.json["jobs"]] == ["done"] * 60
+    assert {one for one in asked if one <= 40} == set(range(1, 40, 2))
+    assert len(asked) == len(set(asked))
+
+
+def test_verify_all_drops_none(shell: Shell) -> None:
+    """Where the node tells only of the first jobs the others count too, also those that are over already."""
+    shell.node.images = {name: image(name) for name in (A, B, C)}
+    shell.node.shown = 1
+
+    def third_fails() -> None:
+        shell.node.jobs[3].update(state="failed", error="the digest is another", finished=1002.0)
+
+    shell.node.after_queueing = third_fails
+    shell.node.work = lambda one: one.update(state="done") if one["state"] == "queued" else None
+    assert len(shell.run("verify", "--all", "--format", "json").json["jobs"]) == 3
+    shell.node.jobs.clear()
+    done = shell.run("verify", "--all", "--wait", "--format", "json")
+    assert done.code == 1
+    assert [one["state"] for one in done.json["jobs"]] == ["done", "done", "failed"]
+
+
+def test_verify_goes_on(shell: Shell) -> None:
+    """An image that cannot be verified keeps none of the others from being, nor from being told."""
+    shell.node.images = {A: image(A), B: image(B, held=GIB), C: image(C)}
+    done = shell.run("verify", A, B, C, "--wait", "--format", "json")
+    assert done.code == 1
+    assert [one["image_id"] for one in done.json["jobs"]] == [A, C]
+    assert done.json["failed"] == [{"id": B, "error": "the image is not complete"}]
+
+
 def test_a_node_that_comes_back(shell: Shell) -> None:
     """The queue outlives a restart of the node, and so does waiting for it."""
 

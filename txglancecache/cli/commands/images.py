@@ -9,7 +9,8 @@ from itertools import islice
 from txglancecache.cli.client import segment
 from txglancecache.cli.command import Command, Context, Tally
 from txglancecache.cli.commands import options
-from txglancecache.cli.naming import cached, named, one, pages
+from txglancecache.cli.listing import pages
+from txglancecache.cli.naming import cached, named, one
 from txglancecache.cli.outcome import Exit, UsageError
 from txglancecache.cli.tables import Column
 from txglancecache.cli.values import Image

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from txglancecache.cli.command import Command, Context, Tally
 from txglancecache.cli.commands import options
 from txglancecache.cli.commands.images import path
-from txglancecache.cli.naming import begins, cached, named, pages, wanted
-from txglancecache.cli.outcome import CommandError, Exit, NotFound, Unavailable, Unreachable, UsageError
+from txglancecache.cli.listing import pages
+from txglancecache.cli.naming import begins, cached, named, wanted
+from txglancecache.cli.outcome import (
+    CommandError,
+    Exit,
+    NotAllowed,
+    NotFound,
+    Unavailable,
+    Unreachable,
+    UsageError,
+)
 from txglancecache.cli.progress import COLOURS, Board
 from txglancecache.cli.tables import Column
 from txglancecache.cli.values import Job
-from txglancecache.cli.waiting import wait_for
+from txglancecache.cli.waiting import wait_for, what_became_of
 from txglancecache.cli.wording import NONE, ago, count, duration, percent, rate
 from txglancecache.sizes import format_size
 
@@ -50,7 +59,7 @@ def _columns(now: float) -> list[Column[Job]]:
     ]
 
 
-def _follow(context: Context, values: Sequence[dict[str, Any]], tally: Tally) -> Exit:
+def _follow(context: Context, values: Sequence[Mapping[str, Any]], tally: Tally) -> Exit:
     """Tell of the jobs that the node has accepted, and wait for them if so asked."""
     screen, time = context.screen, context.time
     if not context.arguments.wait:
@@ -60,13 +69,13 @@ def _follow(context: Context, values: Sequence[dict[str, Any]], tally: Tally) ->
             screen.table(_columns(time.now()), [Job.of(value) for value in values])
         return tally.exit
     try:
-        jobs = wait_for(context.node, [Job.of(value) for value in values], Board(screen).show, time)
+        values = wait_for(context.node, values, Board(screen).show, time)
     except KeyboardInterrupt:
         screen.remark("the node goes on; see: txglancecache queue")
         raise
+    jobs = [Job.of(value) for value in values]
     if screen.as_json:
-        finished = [context.node.call("GET", f"/cache/jobs/{job.id}", accept=(404,)) for job in jobs]
-        screen.document({"jobs": finished, "failed": tally.failures()})
+        screen.document({"jobs": values, "failed": tally.failures()})
     elif jobs and not screen.shows_progress:
         screen.table(_columns(time.now()), jobs)
     return Exit.FAILED if any(job.state != "done" for job in jobs) else tally.exit
@@ -113,7 +122,7 @@ def _configure_prefetch(parser: ArgumentParser) -> None:
 
 def _verify(context: Context) -> Exit:
     tally = Tally(context.screen)
-    values: list[dict[str, Any]] = []
+    values: list[Mapping[str, Any]] = []
     if context.arguments.all:
         if context.arguments.ids:
             raise UsageError("--all and ids exclude each other")
@@ -123,17 +132,18 @@ def _verify(context: Context) -> Exit:
     for name in named(context, tally, cached, context.arguments.ids):
         try:
             values.append(context.node.call("POST", f"{path(name)}/verify"))
-        except NotFound as error:
+        except (Unreachable, Unavailable, NotAllowed):
+            raise
+        except CommandError as error:
             tally.went_wrong(name, error)
     return _follow(context, values, tally)
 
 
-def _all_of(context: Context, queued: dict[str, Any]) -> list[dict[str, Any]]:
-    """All the verifications, of which the node names the first ones only."""
-    jobs: list[dict[str, Any]] = queued["jobs"]
-    if queued.get("total", 0) <= len(jobs):
-        return jobs
-    return [value for value in pages(context.node, "jobs", kind="verify") if not Job.of(value).is_finished]
+def _all_of(context: Context, queued: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """All the jobs, of which the node tells no more than the numbers when there are very many."""
+    known = {job["id"]: job for job in queued["jobs"]}
+    rest = [number for number in queued["ids"] if number not in known]
+    return [*known.values(), *what_became_of(context.node, rest, known)]
 
 
 def _configure_verify(parser: ArgumentParser) -> None:
