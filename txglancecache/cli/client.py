@@ -113,6 +113,7 @@ class NodeClient:
         accept: tuple[int, ...],
         timeout: float | None = None,
     ) -> Iterator[http.client.HTTPResponse]:
+        may_renew = True
         while True:
             token = {"X-Auth-Token": self._tokens.token()} if self._with_token else {}
             connection = self.address.connection(self._certificates, timeout or self._timeout)
@@ -123,6 +124,10 @@ class NodeClient:
                     return
                 if self._asks_for_token(response):
                     self._with_token = True
+                    continue
+                # Whoever watches, or waits for very many jobs, does so for longer than a token lives.
+                if may_renew and _wants_token(response) and self._tokens.renew():
+                    may_renew = False
                     continue
                 raise _error(response.status, _message(self._read(response), response))
 
@@ -150,10 +155,7 @@ class NodeClient:
             raise self._unreachable(error) from None
 
     def _asks_for_token(self, response: http.client.HTTPResponse) -> bool:
-        if response.status != 401 or self._with_token:
-            return False
-        challenge = response.headers.get("WWW-Authenticate", "")
-        if not challenge.lower().startswith(_CHALLENGE):
+        if self._with_token or not _wants_token(response):
             return False
         if not self._tokens.configured():
             raise NotAllowed(f"{self.address} asks for a Keystone token: {HINT}")
@@ -171,6 +173,11 @@ class NodeClient:
 def segment(text: str) -> str:
     """One segment of a path."""
     return quote(text, safe="")
+
+
+def _wants_token(response: http.client.HTTPResponse) -> bool:
+    challenge = response.headers.get("WWW-Authenticate", "")
+    return response.status == 401 and challenge.lower().startswith(_CHALLENGE)
 
 
 def _parsed(body: bytes) -> Any:

@@ -50,6 +50,9 @@ class Tokens(Protocol):
 
     def token(self) -> str: ...
 
+    def renew(self) -> bool:
+        """Forget the token, so that the next one is new; ``False`` if there will be no other."""
+
 
 @define(eq=False)
 class Credentials:
@@ -70,6 +73,12 @@ class Credentials:
         if self._token is None:
             self._token = self._as_it_is() or _issued(self._options())
         return self._token
+
+    def renew(self) -> bool:
+        if self._token is None or self._as_it_is() is not None:
+            return False
+        self._token = None
+        return True
 
     def _as_it_is(self) -> str | None:
         options = self._options()
