@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from attrs import frozen
-from cryptography.x509 import Name
+from cryptography.x509 import Name, ObjectIdentifier, RelativeDistinguishedName
 from oslo_config import cfg, types
 
 from txglancecache.sizes import parse_size
@@ -108,6 +108,42 @@ class KeystoneLocation(_Text):
         return text
 
 
+#: Attributes by the names that openssl prints and RFC 4514 has not.
+_ATTRIBUTES = {
+    name: ObjectIdentifier(number)
+    for name, number in {
+        "SN": "2.5.4.4",
+        "serialNumber": "2.5.4.5",
+        "street": "2.5.4.9",
+        "title": "2.5.4.12",
+        "description": "2.5.4.13",
+        "businessCategory": "2.5.4.15",
+        "postalAddress": "2.5.4.16",
+        "postalCode": "2.5.4.17",
+        "telephoneNumber": "2.5.4.20",
+        "name": "2.5.4.41",
+        "GN": "2.5.4.42",
+        "initials": "2.5.4.43",
+        "generationQualifier": "2.5.4.44",
+        "dnQualifier": "2.5.4.46",
+        "houseIdentifier": "2.5.4.51",
+        "pseudonym": "2.5.4.65",
+        "role": "2.5.4.72",
+        "organizationIdentifier": "2.5.4.97",
+        "emailAddress": "1.2.840.113549.1.9.1",
+        "unstructuredName": "1.2.840.113549.1.9.2",
+        "jurisdictionL": "1.3.6.1.4.1.311.60.2.1.1",
+        "jurisdictionST": "1.3.6.1.4.1.311.60.2.1.2",
+        "jurisdictionC": "1.3.6.1.4.1.311.60.2.1.3",
+    }.items()
+}
+
+
+def _in_order(part: RelativeDistinguishedName) -> RelativeDistinguishedName:
+    """The same, its attributes (``CN=a+UID=b``) in the order of DER; openssl prints them in the other one."""
+    return RelativeDistinguishedName(sorted(part, key=lambda attribute: Name([attribute]).public_bytes()))
+
+
 class Subjects(_Text):
     """Subjects of certificates as RFC 4514 writes them, with semicolons between them."""
 
@@ -115,11 +151,13 @@ class Subjects(_Text):
         super().__init__(type_name="subjects")
 
     def __call__(self, value: Any) -> tuple[str, ...]:
-        return tuple(self._subject(text.strip()) for text in str(value).split(";") if text.strip())
+        texts = re.findall(r"(?:\\.|[^;])+", str(value))
+        return tuple(self._subject(text.strip()) for text in texts if text.strip())
 
     def _subject(self, text: str) -> str:
         try:
-            return Name.from_rfc4514_string(text).rfc4514_string()
+            name = Name.from_rfc4514_string(text, _ATTRIBUTES)
+            return Name([_in_order(part) for part in name.rdns]).rfc4514_string()
         except ValueError:
             raise ValueError(
                 f"{text!r} is no subject of a certificate, such as CN=operator,O=Example"
@@ -301,7 +339,7 @@ SECTIONS = (
                 metavar="SUBJECTS",
                 help="The subjects of the certificates whose holders have the admin role, with semicolons "
                 "between them, such as CN=operator,O=Example; openssl x509 -noout -subject -nameopt RFC2253 "
-                "shows a certificate's.",
+                "shows a certificate's, after subject=.",
             ),
             cfg.StrOpt(
                 "policy_file",

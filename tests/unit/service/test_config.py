@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 from attrs import fields
+from cryptography.x509 import load_pem_x509_certificate
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -150,6 +152,35 @@ def test_who_may(tmp_path: Path) -> None:
     assert settings.keystone_url == "https://cloud.example/identity/v3"
 
 
+def test_subjects_as_openssl_prints_them(tmp_path: Path) -> None:
+    """What it shows of a certificate is what may be written: other names, another order, other escapes."""
+    subject = (
+        "/C=DE/ST=By/street=a 1/postalCode=1/L=M/O=Example; Inc, \\+ Co/OU=o/DC=ex/UID=u/serialNumber=7/SN=D"
+        "/GN=Jo/title=Dr/initials=JD/generationQualifier=III/dnQualifier=q/pseudonym=p/name=n/description=d"
+        "/businessCategory=b/jurisdictionC=DE/jurisdictionL=l/jurisdictionST=s/organizationIdentifier=i"
+        "/unstructuredName=u/postalAddress=a/telephoneNumber=1/houseIdentifier=h/role=r"
+        "/emailAddress=op@example.org/CN=opérator+OU=x+serialNumber=9"
+    )
+    pem, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    options = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-utf8"]
+    files = ["-keyout", str(key), "-out", str(pem)]
+    subprocess.run(
+        ["openssl", "req", "-x509", *options, *files, "-subj", subject], check=True, capture_output=True
+    )
+    shown = subprocess.run(
+        ["openssl", "x509", "-noout", "-subject", "-nameopt", "RFC2253", "-in", str(pem)],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    written = shown.strip().removeprefix("subject=")
+    assert "emailAddress=op@example.org" in written
+    path = write(tmp_path, f"[glancecache]\nmanage_subjects = CN=other; {written};CN=another\n")
+    settings = load([path], NEEDED)
+    certificate = load_pem_x509_certificate(pem.read_bytes())
+    assert settings.manage_subjects == ("CN=other", certificate.subject.rfc4514_string(), "CN=another")
+
+
 @pytest.mark.parametrize(
     ("auth", "given", "said"),
     [
@@ -205,6 +236,8 @@ def test_missing(name: str) -> None:
         ("keystone_url", "http://keystone/v3?x=1", "scheme, host, port and path only"),
         ("keystone_url", "http://me:secret@keystone", "scheme, host, port and path only"),
         ("manage_subjects", "operator", "is no subject of a certificate"),
+        ("manage_subjects", "CN=a;colour=blue", "'colour=blue' is no subject of a certificate"),
+        ("manage_subjects", "CN=a\\", "is no subject of a certificate"),
     ],
 )
 def test_wrong_values(tmp_path: Path, name: str, value: str, said: str) -> None:
