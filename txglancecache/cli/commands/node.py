@@ -171,10 +171,11 @@ COMMANDS = (
         "status",
         "the node at a glance: room, hits, queue, readiness",
         _status,
-        "Shows how the node is.",
+        "Shows how the node is. Where it is not ready it says why: Glance is away, a disk cannot be written, "
+        "there is no room. No restart mends any of these.",
         (
             "status",
-            "status --check || systemctl restart txglancecache",
+            "status --check > /dev/null || mail-the-operator",
             "status --format json | jq .counters.hits",
         ),
         _configure_status,

@@ -252,6 +252,7 @@ SCHEMAS: Mapping[str, Schema] = {
         "What was queued, or was in the queue already.",
         {
             "jobs": about(list_of(ref("Job"), 1000), "The first thousand of these jobs."),
+            "ids": about(list_of(_COUNT), "The numbers of all of them."),
             "total": about(_COUNT, "How many there are."),
         },
     ),

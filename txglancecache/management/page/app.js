@@ -389,7 +389,7 @@ $("purge-all").addEventListener("click", async () => {
 });
 $("verify-all").addEventListener("click", async () => {
   if (await confirmed("Verify every image?", "Each complete body is read and hashed again.", "Verify all")) {
-    await act((result) => `${result.jobs.length} images are queued.`, () => ask("/cache/verify", { method: "POST" }));
+    await act((result) => `${result.total} images are queued.`, () => ask("/cache/verify", { method: "POST" }));
   }
 });
 $("clean").addEventListener("click", async () => {
