@@ -175,7 +175,7 @@ COMMANDS = (
         "there is no room. No restart mends any of these.",
         (
             "status",
-            "status --check > /dev/null || mail-the-operator",
+            "status --check || mail-the-operator",
             "status --format json | jq .counters.hits",
         ),
         _configure_status,
