@@ -372,7 +372,7 @@ class Cache:
     # -- inside ----------------------------------------------------------------------------------
 
     def _reader_left(self, entry: Entry, fill: Fill) -> None:
-        fill.update()
+        fill.left()
         self._drop_if_empty(entry)
 
     def _drop_if_empty(self, entry: Entry) -> None:

@@ -8,6 +8,7 @@ missing, resumes what broke, and has the body verified as it grows.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
@@ -125,31 +126,45 @@ class Fill:
         if source not in self._sources:
             self._sources.append(source)
             del self._sources[:-_SOURCES_KEPT]
-        self.update()
+        # What others want has been seen to: there may be thousands of them.
+        self._update(self._demands([reader]))
+
+    def left(self) -> None:
+        """A reader has left: stop what nobody wants any more."""
+        if self.active or not self._entry.readers:
+            self._update([])
 
     def update(self) -> None:
         """Start what is wanted and not under way; stop what nobody wants."""
-        self._due = True
+        self._update(None)
+
+    def _update(self, demands: list[tuple[int, int]] | None) -> None:
+        """
+        :param demands: what there may be to start for; None: whatever is wanted.
+        """
         if self._updating:
+            self._due = True
             return
         self._updating = True
         try:
+            self._due = False
+            self._update_once(demands)
             while self._due:
                 self._due = False
-                self._update_once()
+                self._update_once(None)
         finally:
             self._updating = False
 
-    def _update_once(self) -> None:
+    def _update_once(self, demands: list[tuple[int, int]] | None) -> None:
         entry = self._entry
         was_filling = entry.filling
-        demands = self._demands()
-        if self._stopped or (not demands and not (self._finishes and self._transfers)):
+        if self._stopped or not (self._is_wanted() or (self._finishes and self._transfers)):
             for transfer in list(self._transfers):
                 transfer.give_up()
         elif self._retry is None and self._sources:
             claims = [Claim(transfer.position, transfer.span.stop) for transfer in self._transfers]
-            for start in plan(entry.extents, claims, demands, size=entry.image.size, ranged=self._ranged):
+            wanted = self._demands(entry.readers) if demands is None else demands
+            for start in plan(entry.extents, claims, wanted, size=entry.image.size, ranged=self._ranged):
                 if not self._begin(start):
                     break
         if self._due:
@@ -191,15 +206,24 @@ class Fill:
     def _finishes(self) -> bool:
         return self._settings.finish and not self._entry.dropped
 
-    def _demands(self) -> list[tuple[int, int]]:
+    def _is_wanted(self) -> bool:
+        """Whether anybody wants a byte that is not there."""
+        entry = self._entry
+        if entry.complete:
+            return False
+        return (self._whole and self._finishes) or any(map(self._lacks, entry.readers))
+
+    def _lacks(self, reader: Reader) -> bool:
+        return not reader.failed and not self._entry.extents.covers(reader.position, reader.stop)
+
+    def _demands(self, readers: Iterable[Reader]) -> list[tuple[int, int]]:
         """What is wanted, the whole body first."""
         entry, size = self._entry, self._entry.image.size
-        demands = [
-            (reader.position, min(size, -(-reader.stop // _READ_AHEAD) * _READ_AHEAD))
-            for reader in entry.readers
-            if not reader.failed and not entry.extents.covers(reader.position, reader.stop)
-        ]
-        if self._whole and self._finishes and not entry.complete:
+        if entry.complete:
+            return []
+        lacking = {(reader.position, reader.stop) for reader in readers if self._lacks(reader)}
+        demands = [(start, min(size, -(-stop // _READ_AHEAD) * _READ_AHEAD)) for start, stop in lacking]
+        if self._whole and self._finishes:
             demands.insert(0, (0, size))
         return demands
 

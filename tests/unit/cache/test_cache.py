@@ -12,7 +12,8 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from tests.unit.cache.world import Machine, Origin, World, drain, failure_of, result
 from txglancecache.cache.entry import DigestCheck
-from txglancecache.cache.reader import HELD_BACK
+from txglancecache.cache.fill import Fill
+from txglancecache.cache.reader import HELD_BACK, Reader
 from txglancecache.errors import (
     DigestMismatch,
     EntryDropped,
@@ -692,3 +693,26 @@ def test_no_descriptor_is_left(world: World, origin: Origin, monkeypatch: pytest
     with world.read(origin) as again:
         assert drain(again) == BODY
     assert len(origin.asked) == 1
+
+
+@pytest.mark.parametrize("cached", [False, True], ids=["cold", "hot"])
+def test_what_one_client_costs(
+    world: World, origin: Origin, cached: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Coming and leaving are no more work among hundreds than alone."""
+    looks, lacks = 0, Fill._lacks
+
+    def counted(fill: Fill, reader: Reader) -> bool:
+        nonlocal looks
+        looks += 1
+        return lacks(fill, reader)
+
+    if cached:
+        world.read(origin).close()
+        origin.last.give()
+    monkeypatch.setattr(Fill, "_lacks", counted)
+    crowd = [world.read(origin) for _ in range(300)]
+    assert looks <= 3 * len(crowd)
+    for reader in crowd:
+        reader.close()
+    assert looks <= 6 * len(crowd)
