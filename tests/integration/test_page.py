@@ -18,6 +18,8 @@ from tests.cloud.payload import Payload
 from tests.cloud.proxy import Proxy
 from tests.cloud.relay import Relay
 from tests.integration.browser import Browser, browser
+from tests.integration.endless import EndlessOrigin
+from tests.integration.launching import Launch
 from txglancecache.extents import Extents
 from txglancecache.store.directory import Directory
 from txglancecache.store.schema import ENTRIES, Record, connect
@@ -145,6 +147,45 @@ def test_events_come_as_they_happen(cloud: Cloud, node: Proxy, page: Browser) ->
     image = cloud.open_images.create(Payload(MIB))
     node.download(image)
     page.until(lambda: image.id in page.text("#events"), "its events", 5)
+
+
+def test_events_go_on_after_a_restart(tmp_path: Path, window: Browser) -> None:
+    """What the next process does is shown, though it counts its events anew, and nothing twice."""
+    origin, node = EndlessOrigin(), Launch(tmp_path)
+    flags = node.flags(origin=origin.url)
+
+    def happens(times: int) -> list[str]:
+        """Something does; the kinds of all that the process knows of."""
+        for _ in range(times):
+            assert node.ask("PUT", "/cache/images/image-0/pin")[0] == 204
+            assert node.ask("DELETE", "/cache/images/image-0/pin")[0] == 204
+        return [event["kind"] for event in node.ask("GET", "/cache/events")[1]["events"]]
+
+    def shown() -> list[str]:
+        script = "return [...document.querySelectorAll('#events li')].map((e) => e.children[1].textContent)"
+        kinds: list[str] = window.run(script)
+        return kinds[::-1]
+
+    try:
+        node.start(*flags)
+        assert call("GET", f"http://127.0.0.1:{node.data_port}/v2/images/image-0/file").status == 200
+        node.until(lambda: node.ask("GET", "/cache/images/image-0")[1]["complete"])
+        window.open(f"http://127.0.0.1:{node.manage_port}/cache/")
+        window.until(lambda: window.text("#live") == "live", "the stream")
+        before = happens(10)
+        window.until(lambda: shown() == before, "what happened before the restart")
+        assert node.stop() == (0, "")
+        window.until(lambda: window.text("#live") == "not connected", "the end of the stream")
+        node.start(*flags)
+        happens(2)
+        window.until(lambda: window.text("#live") == "live", "the stream again")
+        after = happens(2)
+        window.until(lambda: shown() == before + after, "what happened after the restart")
+    finally:
+        node.clean_up()
+        origin.close()
+    # The browser notes that nobody listened for a while; no other complaint is in order.
+    assert all("ERR_" in complaint for complaint in window.complaints())
 
 
 def test_search_and_order(cloud: Cloud, node: Proxy, page: Browser) -> None:

@@ -76,16 +76,16 @@ class NodeClient:
             return _parsed(self._read(response))
 
     def stream(
-        self, path: str, last: int | None, heard: Callable[[], None] = lambda: None
+        self, path: str, last: str | None, heard: Callable[[], None] = lambda: None
     ) -> Iterator[Message]:
-        """Events as they come, after the one with this serial; ends when the node ends it.
+        """Events as they come, after the one with this id; ends when the node ends it.
 
         :param heard: called with every sign of life, of which the node gives one every few seconds.
         :raises Unreachable: where the stream breaks.
         """
         headers = {"Accept": "text/event-stream"}
         if last is not None:
-            headers["Last-Event-ID"] = str(last)
+            headers["Last-Event-ID"] = last
         with self._exchange("GET", path, headers, None, (), timeout=_HEARTBEAT) as response:
             if not response.headers.get_content_type() == "text/event-stream":
                 raise CommandError(f"{self.address} has no stream of events")

@@ -9,23 +9,24 @@ from attrs import frozen
 
 @frozen
 class Message:
-    """One event."""
+    """One event; ``data`` is None where it is none, and only tells the id from which to go on."""
 
-    data: str
+    data: str | None
     id: str = ""
     kind: str = "message"
 
 
 def messages(lines: Iterable[str]) -> Iterator[Message]:
-    """The events in these lines. Comments are heartbeats, and an event that is cut short is none."""
+    """The events in these lines, and where a new id comes without one, that. Comments are heartbeats, and an
+    event that is cut short is none."""
     data: list[str] = []
-    last_id, kind = "", ""
+    told = last_id = kind = ""
     for raw in lines:
         line = raw.rstrip("\r\n")
         if not line:
-            if data:
-                yield Message("\n".join(data), last_id, kind or "message")
-            data, kind = [], ""
+            if data or last_id != told:
+                yield Message("\n".join(data) if data else None, last_id, kind or "message")
+            data, kind, told = [], "", last_id
             continue
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")

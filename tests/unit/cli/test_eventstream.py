@@ -16,6 +16,8 @@ from txglancecache.cli.eventstream import Message, messages
         ("id: 7\ndata: a\n\ndata: b\n\n", [Message("a", "7"), Message("b", "7")]),
         ("event: x\n\ndata: a\n\n", [Message("a")]),
         ("id: 1\0\ndata: a\n\n", [Message("a")]),
+        ("id: 7\n\ndata: a\n\n", [Message(None, "7"), Message("a", "7")]),
+        ("data: a\nid: 7\n\nid: 7\n\n", [Message("a", "7")]),
         ("retry: 3000\nfoo: bar\ndata\n\n", [Message("")]),
         ("data: a\r\n\r\n", [Message("a")]),
         ("data: cut short\n", []),

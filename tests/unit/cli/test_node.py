@@ -61,15 +61,34 @@ def test_watch(shell: Shell) -> None:
     ]
     assert done.out.endswith(f"  evicted              {A}  for room\n")
     assert done.err == "txglancecache: the node has ended the stream; trying again\n"
-    assert [headers.get("Last-Event-ID") for headers in shell.node.headers] == [None, "2"]
+    assert [headers.get("Last-Event-ID") for headers in shell.node.headers] == [None, "5e0c94d1-2"]
+
+
+def test_watch_of_a_quiet_node(shell: Shell) -> None:
+    """It comes back to where it began, when nothing has happened: the node may have been restarted."""
+    shell.node.streams = [[], [event(1, process="a1b2c3d4")]]
+    assert shell.run("watch", "--limit", "1").code == 0
+    assert [headers.get("Last-Event-ID") for headers in shell.node.headers] == [None, "5e0c94d1-0"]
+
+
+def test_watch_over_a_restart(shell: Shell) -> None:
+    """The serials of another process begin anew; its events are shown all the same."""
+    shell.node.streams = [[event(300)], [event(1, process="a1b2c3d4")], [event(2, process="a1b2c3d4")]]
+    done = shell.run("watch", "--format=json", "--limit", "3")
+    assert [json.loads(line)["serial"] for line in done.out.splitlines()] == [300, 1, 2]
+    assert [headers.get("Last-Event-ID") for headers in shell.node.headers] == [
+        None,
+        "5e0c94d1-300",
+        "a1b2c3d4-1",
+    ]
 
 
 def test_watch_as_json(shell: Shell) -> None:
     """A document on each line, of the kind that is wanted."""
     shell.node.streams = [[event(8), event(9, "evicted")]]
-    done = shell.run("watch", "--format=json", "--since", "7", "--kind", "evicted", "--limit", "1")
+    done = shell.run("watch", "--format=json", "--since", "5e0c94d1-7", "--kind", "evicted", "--limit", "1")
     assert json.loads(done.out) == event(9, "evicted")
-    assert shell.node.headers[0]["Last-Event-ID"] == "7"
+    assert shell.node.headers[0]["Last-Event-ID"] == "5e0c94d1-7"
 
 
 def test_watch_of_a_restarted_node(shell: Shell) -> None:

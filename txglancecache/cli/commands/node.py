@@ -127,14 +127,15 @@ def _watch(context: Context) -> Exit:
 
 def _stream(context: Context) -> Iterator[dict[str, object]]:
     """Events for ever; a connection that breaks is made again, from the last event on."""
-    last: int | None = context.arguments.since
+    last: str | None = context.arguments.since
     connected, failures = False, 0
     while True:
         try:
             for message in context.node.stream("/cache/events", last, context.screen.expect_reader):
                 connected, failures = True, 0
-                last = int(message.id) if message.id.isdecimal() else last
-                yield json.loads(message.data)
+                last = message.id or last
+                if message.data is not None:
+                    yield json.loads(message.data)
             connected = True
             reason = "the node has ended the stream"
         except ValueError:
@@ -161,7 +162,9 @@ def _event_line(context: Context, event: Event) -> str:
 def _configure_watch(parser: ArgumentParser) -> None:
     parser.add_argument("--kind", metavar="KIND", help="only these, such as fill-finished")
     parser.add_argument(
-        "--since", type=int, metavar="SERIAL", help="also what came after the event of this serial"
+        "--since",
+        metavar="ID",
+        help="also what came after the event with this id; all there is, if the node does not know it",
     )
     parser.add_argument("--limit", type=options.positive, metavar="N", help="end after so many")
 
@@ -185,7 +188,7 @@ COMMANDS = (
         "what happened lately",
         _events,
         "Lists the latest events.",
-        ("events", "events --format json | jq '.events[-1].serial'"),
+        ("events", "events --format json | jq -r '.events[-1].id'"),
     ),
     Command(
         "watch",

@@ -83,8 +83,10 @@ NODE = (
         "node",
         "Tell what happened, and what happens",
         "The latest events; or, to whoever asks for `text/event-stream`, a stream of Server-Sent Events "
-        "that goes on with each new one. An event's `id` is its serial, its name the kind, its data an "
-        "`Event`. Who sends `Last-Event-ID` gets what came after that, as far as it is still known.",
+        "that goes on with each new one. An event's name is its kind, its data an `Event`, its `id` that "
+        "of the `Event`, which names the process too. A stream begins with an `id` from which to go on. "
+        "Who sends `Last-Event-ID` gets what came after that first, as far as it is still known; all that "
+        "is known, if this process has no such event: it was another one's, or none.",
         [
             Reply(
                 _OK,
@@ -197,8 +199,8 @@ JOBS = (
         "jobs",
         "Prefetch images",
         "Has images fetched before anybody downloads them. All of them are queued, or none. With a token "
-        "the origin is asked first whether its owner may have them, and that token fetches them if the node"
-        " has no credentials of its own. An image that is complete is done at once; one that is queued "
+        "the origin is asked first whether its owner may have them, and that token fetches them. The node's "
+        "own credentials, if it has any, fetch them without a token, and once the token has expired. An image that is complete is done at once; one that is queued "
         "already is not queued twice.",
         [json_reply(_ACCEPTED, "The jobs that do it.", ref("Queued"), _FIRST_JOB)],
         body=Body(

@@ -86,6 +86,7 @@ def job_json(job: JobStatus) -> dict[str, JSON]:
 
 def event_json(event: Event) -> dict[str, JSON]:
     return {
+        "id": event.id,
         "serial": event.serial,
         "time": event.time,
         "kind": event.kind,
@@ -277,7 +278,9 @@ SCHEMAS: Mapping[str, Schema] = {
     "Event": record(
         "Something that happened in the cache.",
         {
-            "serial": about(_COUNT, "Grows by one with each event of a process."),
+            "id": about(_TEXT, "The process and the serial: no other event of this node has it.")
+            | {"examples": ["5e0c94d1-17"]},
+            "serial": about(_COUNT, "Grows by one with each event of a process, from 1 on."),
             "time": about(_TIME, "When, in seconds since the epoch."),
             "kind": about(_TEXT, "What, in a word.") | {"examples": ["evicted", "verification-failed"]},
             "image_id": about(_TEXT, "To which image."),

@@ -1,14 +1,15 @@
 """Events as they happen, as Server-Sent Events, to a bounded number of clients.
 
-A client that takes its events too slowly is cut off, and so is everyone when the process stops: a stream
-has no end that could be waited for. Nor does a permission hold for as long: with each sign of life it is
-looked at anew. Whoever comes back says which event it saw last.
+A client that takes nothing for long is cut off, and so is everyone when the process stops: a stream has no
+end that could be waited for. Nor does a permission hold for as long: with each sign of life it is looked at
+anew. Whoever comes back says which event it saw last.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from attrs import define, field
@@ -28,10 +29,13 @@ _log = Logger()
 
 #: Seconds between two signs of life.
 HEARTBEAT = 15.0
-#: Events that wait for a client whose connection is full.
-_BACKLOG = 256
-#: Milliseconds after which a browser comes back when it lost its stream.
-_RETRY = 3000
+#: Bytes of events that may wait for a client whose connection is full: some twenty thousand events, which may
+#: all happen in one turn of the reactor. What waits for several clients is in memory once.
+_BACKLOG = 4 << 20
+#: Bytes that a connection gets at once. Whoever has taken them has taken something.
+_PIECE = 1 << 16
+#: A browser that lost its stream comes back after so many milliseconds.
+_RETRY = b"retry: 3000\n"
 
 
 @define(eq=False)
@@ -60,9 +64,11 @@ class Streams:
         if self._closed or len(self._open) >= self._most:
             raise Busy("there are as many streams of events as there may be")
         stream = Stream(request)
-        stream.begin()
-        for event in _missed(self._events.recent(), _last_seen(request)):
-            stream.send(_encoded(event))
+        seen = _last_seen(request)
+        missed = () if seen is None else self._events.after(seen)
+        # Who has heard nothing yet could not say later from where to go on.
+        stream.begin(_RETRY + (b"" if missed else f"id: {self._events.last_id()}\n".encode()) + b"\n")
+        stream.send(map(_encoded, missed))
         self._enter(stream)
         try:
             await stream.done
@@ -90,7 +96,7 @@ class Streams:
             self._unsubscribe = self._heartbeat = None
 
     def _happened(self, event: Event) -> None:
-        encoded = _encoded(event)
+        encoded = [_encoded(event)]
         for stream in list(self._open):
             stream.send(encoded)
 
@@ -120,12 +126,13 @@ class Stream:
 
     request: Any
     done: Deferred[None] = field(factory=Deferred, init=False)
-    _waiting: list[bytes] = field(factory=list, init=False)
+    _waiting: deque[bytes] = field(factory=deque, init=False)
+    _size: int = field(default=0, init=False)
     _paused: bool = field(default=False, init=False)
     _stale: bool = field(default=False, init=False)
 
-    def begin(self) -> None:
-        """Send the head, and something that shows that the stream has begun."""
+    def begin(self, data: bytes) -> None:
+        """Send the head, and this, which shows that the stream has begun."""
         fields = self.request.responseHeaders
         fields.setRawHeaders(b"Content-Type", [b"text/event-stream"])
         fields.setRawHeaders(b"Cache-Control", [b"no-store"])
@@ -133,15 +140,15 @@ class Stream:
         fields.setRawHeaders(b"X-Content-Type-Options", [b"nosniff"])
         fields.setRawHeaders(b"X-Accel-Buffering", [b"no"])  # nginx would collect events before it sends any
         self.request.registerProducer(self, True)
-        self.request.write(b"retry: %d\n\n" % _RETRY)
+        self.request.write(data)
 
-    def send(self, data: bytes) -> None:
-        """Send it as soon as the connection takes it."""
-        if not self._paused:
-            self.request.write(data)
-        elif len(self._waiting) < _BACKLOG:
-            self._waiting.append(data)
-        else:
+    def send(self, events: Iterable[bytes]) -> None:
+        """Send them as soon as the connection takes them; a client for which too much waits is cut off."""
+        for event in events:
+            self._waiting.append(event)
+            self._size += len(event)
+        self._send_what_waits()
+        if self._size > _BACKLOG:
             self._cut_off()
 
     def beat(self) -> None:
@@ -167,12 +174,18 @@ class Stream:
 
     def resumeProducing(self) -> None:
         self._paused = self._stale = False
-        waiting, self._waiting = self._waiting, []
-        for data in waiting:
-            self.send(data)
+        self._send_what_waits()
 
     def stopProducing(self) -> None:
         self.end()
+
+    def _send_what_waits(self) -> None:
+        while self._waiting and not self._paused:
+            piece = bytearray()
+            while self._waiting and len(piece) < _PIECE:
+                piece += self._waiting.popleft()
+            self._size -= len(piece)
+            self.request.write(bytes(piece))
 
     def _cut_off(self) -> None:
         if not self.done.called:
@@ -183,18 +196,10 @@ class Stream:
 def _encoded(event: Event) -> bytes:
     kind = "".join(character for character in event.kind if character.isprintable())
     data = json.dumps(event_json(event))
-    return f"id: {event.serial}\nevent: {kind}\ndata: {data}\n\n".encode()
+    return f"id: {event.id}\nevent: {kind}\ndata: {data}\n\n".encode()
 
 
-def _missed(recent: Sequence[Event], seen: int | None) -> Sequence[Event]:
-    """What came after the event that a client saw last; all of it, if that was in another process."""
-    if seen is None or not recent:
-        return ()
-    return [event for event in recent if event.serial > seen or seen > recent[-1].serial]
-
-
-def _last_seen(request: IRequest) -> int | None:
-    """The serial of the last event that the client saw, if it says so and it makes sense."""
+def _last_seen(request: IRequest) -> str | None:
+    """The id of the last event that the client saw, if it says so."""
     said: list[bytes] = request.requestHeaders.getRawHeaders(b"Last-Event-ID", [])
-    text = said[0].strip() if said else b""
-    return int(text) if text.isdigit() and len(text) < 20 else None
+    return said[0].strip().decode("latin-1") or None if said else None

@@ -11,7 +11,9 @@ let sort = { field: "id", order: "asc" };
 let limit = PAGE;
 let known = new Map();
 let samples = [];
-let lastEvent = 0;
+// From where to go on. After an event that the node does not know comes all that it has.
+let lastEvent = "none";
+const newest = new Map();  // the newest event that is shown, by the node's process
 
 // ------------------------------------------------------------------ words and numbers
 
@@ -316,8 +318,9 @@ function drawJobs(list) {
 }
 
 function drawEvent(event) {
-  if (event.serial <= lastEvent) return;
-  lastEvent = event.serial;
+  const process = event.id.slice(0, event.id.lastIndexOf("-"));
+  if (event.serial <= (newest.get(process) ?? 0)) return;
+  newest.set(process, event.serial);
   const item = document.createElement("li");
   const time = document.createElement("time");
   const moment = new Date(1000 * event.time);
@@ -488,8 +491,7 @@ async function follow() {
   const badge = $("live");
   for (;;) {
     try {
-      const headers = { Accept: "text/event-stream" };
-      if (lastEvent) headers["Last-Event-ID"] = `${lastEvent}`;
+      const headers = { Accept: "text/event-stream", "Last-Event-ID": lastEvent };
       const answer = await ask("/cache/events", { headers, stream: true });
       badge.textContent = "live";
       badge.className = "badge good";
@@ -501,10 +503,10 @@ async function follow() {
         const blocks = (rest + value).split(/\r?\n\r?\n/);
         rest = blocks.pop();
         for (const block of blocks) {
-          const data = block.split(/\r?\n/).filter((line) => line.startsWith("data:")).map((line) => line.slice(5));
-          if (!data.length) continue;
-          const event = JSON.parse(data.join("\n"));
-          drawEvent(event);
+          const lines = block.split(/\r?\n/);
+          const data = lines.filter((line) => line.startsWith("data:")).map((line) => line.slice(5));
+          if (data.length) drawEvent(JSON.parse(data.join("\n")));
+          for (const line of lines) if (line.startsWith("id:")) lastEvent = line.slice(3).trim();
         }
       }
     } catch (error) {
@@ -519,7 +521,9 @@ async function follow() {
 async function begin() {
   showSort();
   await refresh();
-  try { for (const event of (await ask("/cache/events")).events.slice(-50)) drawEvent(event); } catch { /* follow tells */ }
+  try {
+    for (const event of (await ask("/cache/events")).events.slice(-50)) { drawEvent(event); lastEvent = event.id; }
+  } catch { /* follow tells */ }
   follow();
 }
 begin();

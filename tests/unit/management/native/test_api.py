@@ -55,6 +55,7 @@ def test_overview(site: Site, path: str) -> None:
         "jobs": {"queued": 1, "running": 1},
         "events": [
             {
+                "id": "5e0c94d1-1",
                 "serial": 1,
                 "time": 1700000002.0,
                 "kind": "verification-failed",

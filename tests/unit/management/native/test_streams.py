@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import socket
+from collections.abc import AsyncIterator, Callable
 
 import pytest
+import pytest_twisted
 from attrs import define, field
+from twisted.internet import reactor
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IProtocol, IPushProducer
+from twisted.internet.interfaces import IListeningPort, IProtocol, IPushProducer
 from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
@@ -16,10 +20,23 @@ from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource, Resource
 
 from tests.unit.management.native.world import Site
+from tests.unit.scripted import Peer, eventually, pause
+from txglancecache.cache.events import EventLog
+from txglancecache.clients.limits import Limits
+from txglancecache.clients.refusals import Refusals
+from txglancecache.clients.turnstile import Turnstile
 from txglancecache.management.access.authenticate import let_ask_again
 from txglancecache.management.access.guard import Guard
-from txglancecache.management.native.streams import HEARTBEAT
-from txglancecache.management.site import management_resource, management_site
+from txglancecache.management.native.streams import HEARTBEAT, Stream
+from txglancecache.management.site import ManagementSite, management_resource, management_site
+
+#: What every stream begins with here, while nothing has happened.
+BEGIN = "retry: 3000\nid: 5e0c94d1-0\n\n"
+
+
+def serials_of(body: str) -> list[int]:
+    """The serials of the events in a stream; what only says where it goes on from is none."""
+    return [json.loads(line[6:])["serial"] for line in body.splitlines() if line.startswith("data: ")]
 
 
 @define(eq=False)
@@ -51,7 +68,7 @@ class Listener:
         return self.transport.value().decode().partition("\r\n\r\n")[2]
 
     def serials(self) -> list[int]:
-        return [int(line[4:]) for line in self.body.splitlines() if line.startswith("id: ")]
+        return serials_of(self.body)
 
     @property
     def producer(self) -> IPushProducer:
@@ -68,27 +85,35 @@ def site() -> Site:
 
 
 def test_stream(site: Site) -> None:
-    """A stream begins at once and goes on with each event, under its serial and its kind."""
+    """A stream begins at once and goes on with each event, under its id and its kind."""
     site.cache.events.note("pinned", "before")
     listener = Listener(site)
     assert "200 OK" in listener.head
     assert "Content-Type: text/event-stream" in listener.head
     assert "Cache-Control: no-store" in listener.head
-    assert listener.body == "retry: 3000\n\n"
+    begin = "retry: 3000\nid: 5e0c94d1-1\n\n"
+    assert listener.body == begin
     site.cache.events.note("evicted", "6f1c", "1 GiB\nand more")
-    lines = listener.body.removeprefix("retry: 3000\n\n").split("\n")
-    assert lines[:2] == ["id: 2", "event: evicted"]
+    lines = listener.body.removeprefix(begin).split("\n")
+    assert lines[:2] == ["id: 5e0c94d1-2", "event: evicted"]
     data = json.loads(lines[2].removeprefix("data: "))
-    assert (data["image_id"], data["detail"]) == ("6f1c", "1 GiB\nand more")
+    assert (data["id"], data["image_id"], data["detail"]) == ("5e0c94d1-2", "6f1c", "1 GiB\nand more")
     assert lines[3:] == ["", ""]
 
 
 @pytest.mark.parametrize(
     ("said", "expected"),
-    [("1", [2, 3, 4]), ("3", [4]), ("0", [1, 2, 3, 4]), ("99", [1, 2, 3, 4]), ("x", [4]), ("", [4])],
+    [
+        ("5e0c94d1-1", [2, 3, 4]),
+        ("5e0c94d1-3", [4]),
+        ("5e0c94d1-0", [1, 2, 3, 4]),
+        ("", [4]),
+        *((unknown, [1, 2, 3, 4]) for unknown in ("a1b2c3d4-2", "2", "-2", "none", "\xb2-\xb2")),
+        *((f"5e0c94d1-{unknown}", [1, 2, 3, 4]) for unknown in ("99", "", "-2", "x", "1" * 5000)),
+    ],
 )
 def test_return(site: Site, said: str, expected: list[int]) -> None:
-    """Who comes back gets what it missed; if it was another process that it knew, all there is."""
+    """Who comes back gets what it missed; all there is, if what it saw was not of this process."""
     for _ in range(3):
         site.cache.events.note("pinned", "a")
     listener = Listener(site, f"Last-Event-ID: {said}\r\n")
@@ -96,12 +121,30 @@ def test_return(site: Site, said: str, expected: list[int]) -> None:
     assert listener.serials() == expected
 
 
+def test_restart(site: Site) -> None:
+    """A listener, also one that has heard nothing yet, misses nothing of the next process, and gets nothing
+    twice."""
+    quiet, busy = Listener(site), Listener(site)
+    for _ in range(3):
+        site.cache.events.note("pinned", "a")
+    ids = [quiet.body.split("id: ")[1].split("\n")[0], busy.body.split("id: ")[-1].split("\n")[0]]
+    assert ids == ["5e0c94d1-0", "5e0c94d1-3"]
+    after = Site()
+    after.cache.events = EventLog(after.clock.seconds)
+    after.streams._events = after.cache.events
+    for _ in range(5):
+        after.cache.events.note("pinned", "b")
+    listeners = [Listener(after, f"Last-Event-ID: {last}\r\n") for last in ids]
+    after.cache.events.note("pinned", "b")
+    assert [listener.serials() for listener in listeners] == [[1, 2, 3, 4, 5, 6]] * 2
+
+
 def test_heartbeat(site: Site) -> None:
     """A stream without events shows that it is alive."""
     listener = Listener(site)
     site.clock.advance(HEARTBEAT)
     site.clock.advance(HEARTBEAT)
-    assert listener.body == "retry: 3000\n\n" + ": still here\n\n" * 2
+    assert listener.body == BEGIN + ": still here\n\n" * 2
 
 
 class Doubtful(Resource):
@@ -185,11 +228,14 @@ def test_too_slow(site: Site) -> None:
     """A client for whom too much waits is cut off; the others go on."""
     slow, quick = Listener(site), Listener(site)
     slow.producer.pauseProducing()
-    for _ in range(300):
-        site.cache.events.note("pinned", "a")
+    for _ in range(63):
+        site.cache.events.note("pinned", "a", "b" * (1 << 16))
+    assert len(site.streams) == 2
+    for _ in range(2):
+        site.cache.events.note("pinned", "a", "b" * (1 << 16))
     assert slow.transport.disconnected or slow.transport.disconnecting
     assert slow.serials() == []
-    assert len(quick.serials()) == 300
+    assert len(quick.serials()) == 65
     assert len(site.streams) == 1
 
 
@@ -211,3 +257,142 @@ def test_close(site: Site) -> None:
     assert len(site.streams) == 0
     assert listener.transport.disconnecting
     assert "503 Service Unavailable" in Listener(site).head
+
+
+# over real sockets
+
+
+@define(eq=False)
+class Open:
+    """The site, where it listens, and its clients."""
+
+    site: Site
+    factory: ManagementSite = field(init=False)
+    port: IListeningPort = field(init=False)
+    peers: list[Peer] = field(factory=list, init=False)
+    reasons: list[str] = field(factory=list, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        turnstile = Turnstile(Limits(), Refusals("management", self.site.clock, self), self.site.clock)
+        resource = management_resource(self.site.native.resource(), Guard())
+        self.factory = management_site(resource, reactor=reactor, turnstile=turnstile)
+        self.port = reactor.listenTCP(0, self.factory, interface="127.0.0.1")
+
+    def refused(self, site: str, reason: str) -> None:
+        self.reasons.append(reason)
+
+    async def listen(self, fields: str = "") -> Peer:
+        """A client whose stream has begun."""
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.port.getHost().port)
+        peer: Peer = await connectProtocol(endpoint, Peer())
+        self.peers.append(peer)
+        head = "GET /cache/events HTTP/1.0\r\nHost: localhost\r\nAccept: text/event-stream\r\n"
+        peer.send(f"{head}{fields}\r\n".encode())
+        await peer.until(lambda: b"retry: " in peer.data)
+        return peer
+
+    async def close(self) -> None:
+        await self.port.stopListening()
+        for peer in self.peers:
+            if peer.reason is None:
+                peer.reset()
+                await peer.gone()
+        await eventually(lambda: self.factory.numPorts == 0 and len(self.site.streams) == 0)
+
+
+@pytest_twisted.async_yield_fixture
+async def open_site(site: Site) -> AsyncIterator[Open]:
+    opened = Open(site)
+    yield opened
+    await opened.close()
+
+
+def serials_at(peer: Peer) -> list[int]:
+    # What comes last may be there in part.
+    return serials_of(peer.data.rpartition(b"\n\n")[0].decode())
+
+
+async def until_full(site: Site) -> Stream:
+    """Note events until the kernel takes no more of the only stream."""
+    (stream,) = site.streams._open
+    while not stream._paused:
+        while not stream._paused:
+            site.cache.events.note("pinned", "a", "b" * 10_000)
+            await pause()
+        await pause(0.1)
+    return stream
+
+
+@pytest_twisted.ensureDeferred
+async def test_burst(open_site: Open) -> None:
+    """Thousands of events in one turn reach whoever listens, each once and in order."""
+    one, other = await open_site.listen(), await open_site.listen()
+    for _ in range(5000):
+        open_site.site.cache.events.note("job-queued", "6f1c0000-0000-4000-8000-000000000000", "prefetch")
+    for peer in (one, other):
+        await eventually(lambda peer=peer: peer.reason or len(serials_at(peer)) >= 5000, 20)  # type: ignore[misc]
+        assert serials_at(peer) == list(range(1, 5001))
+    assert (open_site.reasons, len(open_site.site.streams)) == ([], 2)
+
+
+@pytest_twisted.ensureDeferred
+async def test_far_behind(open_site: Open) -> None:
+    """Who comes back almost as far behind as the node remembers gets all of it, and what comes next."""
+    events = open_site.site.cache.events
+    for _ in range(1000):
+        events.note("job-queued", "6f1c0000-0000-4000-8000-000000000000", "prefetch")
+    peer = await open_site.listen("Last-Event-ID: 5e0c94d1-10\r\n")
+    for _ in range(1000):
+        events.note("job-queued", "6f1c0000-0000-4000-8000-000000000000", "prefetch")
+    await eventually(lambda: peer.reason is not None or len(serials_at(peer)) >= 1990, 20)
+    assert serials_at(peer) == list(range(11, 2001))
+    assert open_site.reasons == []
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("how", ["too long", "too much"])
+async def test_reading_nothing(open_site: Open, how: str) -> None:
+    """Who listens and reads nothing is cut off and counted, after a while or when too much waits for it."""
+    peer, site = await open_site.listen(), open_site.site
+    peer.pause()
+    await until_full(site)
+    if how == "too long":
+        site.clock.advance(HEARTBEAT)
+        assert len(site.streams) == 1
+        site.clock.advance(HEARTBEAT)
+    else:
+        for _ in range(400):
+            site.cache.events.note("pinned", "a", "b" * 10_000)
+        assert len(site.streams) == 1
+        for _ in range(100):
+            site.cache.events.note("pinned", "a", "b" * 10_000)
+    assert (len(site.streams), open_site.reasons) == (0, ["stalled"])
+    peer.resume()
+    await peer.gone()
+
+
+@pytest_twisted.ensureDeferred
+async def test_reading_slowly(open_site: Open) -> None:
+    """Who takes something between two heartbeats keeps its stream, however much waits."""
+    peer, site = await open_site.listen(), open_site.site
+    (stream,) = site.streams._open
+    peer.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+    stream.request.channel.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+    peer.pause()
+    await until_full(site)
+    for _ in range(350):
+        site.cache.events.note("pinned", "a", "b" * 10_000)
+    noted = int(site.cache.events.last_id().partition("-")[2])
+    beats = 0
+    while peer.received < noted * 10_000:
+        site.clock.advance(HEARTBEAT)
+        beats += 1
+        goal = min(peer.received + (1 << 19), noted * 10_000)
+        peer.resume()
+        await peer.until(lambda goal=goal: peer.received >= goal)  # type: ignore[misc]
+        peer.pause()
+    peer.resume()
+    await eventually(lambda: len(serials_at(peer)) == noted)
+    assert serials_at(peer) == list(range(1, noted + 1))
+    assert beats > 5
+    assert (len(site.streams), open_site.reasons) == (1, [])

@@ -83,7 +83,7 @@ class FakeCache:
     """Some entries, and what became of them."""
 
     images: dict[str, EntryStatus] = field(factory=lambda: {e.image_id: e for e in (PARTIAL, WHOLE)})
-    events: EventLog = field(factory=lambda: EventLog(lambda: 1700000002.0))
+    events: EventLog = field(factory=lambda: EventLog(lambda: 1700000002.0, "5e0c94d1"))
     now: CacheStatus = STATUS
     trouble: Exception | None = None
     pending: Deferred[None] | None = None
