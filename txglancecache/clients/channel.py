@@ -294,10 +294,17 @@ class ClientChannel(_HTTPChannel):  # type: ignore[misc]  # see above
         self._wait_for_turn()
 
     def _take_turns(self) -> None:
-        """Once enough is answered, leave what is in until the next turn, and read no more until then."""
+        """Once enough is answered, leave what is in until the next turn, and read no more until then; or
+        until the client has taken the answers: what it does not take is kept in memory."""
         self._answered += 1
-        if self._answered >= _PER_TURN and self._breath is None:
+        if self._waitingForTransport:
             self.paused = True
+        elif self._answered >= _PER_TURN:
+            self._take_breath()
+
+    def _take_breath(self) -> None:
+        self.paused = True
+        if self._breath is None:
             self._breath = self.site.reactor.callLater(0, self._go_on)
 
     def _wait_for_turn(self) -> None:
@@ -307,13 +314,17 @@ class ClientChannel(_HTTPChannel):  # type: ignore[misc]  # see above
     def _go_on(self) -> None:
         self._breath = None
         self._answered = 0
+        if self._waitingForTransport:
+            return
         self.paused = False
-        if not self._handlingRequest and not self._waitingForTransport:
+        if not self._handlingRequest:
             self._networkProducer.resumeProducing()
         self.dataReceived(b"")
 
     def resumeProducing(self) -> None:
         super().resumeProducing()
+        if self.paused:
+            self._take_breath()
         self._wait_for_turn()
 
     def _request_over(self) -> None:

@@ -248,3 +248,21 @@ def test_access_log() -> None:
         with capturedLogs() as logged:
             server.connect(b"GET /now HTTP/1.1\r\nHost: x\r\n\r\n")
         assert [formatEvent(event) for event in logged] == wanted
+
+
+def test_answers_that_nobody_takes() -> None:
+    """Of a pipeline whose answers the client does not take no more are made, until it takes them."""
+    server, asked = Server(), b"GET /now HTTP/1.1\r\nHost: x\r\n\r\n"
+    client = server.connect()
+    client.channel.pauseProducing()
+    client.send(asked * 20, asked * 20)
+    for _ in range(5):
+        server.turn()
+    assert len(server.resource.asked) == 1
+    client.channel.resumeProducing()
+    for _ in range(10):
+        server.turn()
+    assert len(server.resource.asked) == 40
+    assert client.got.count(b"HTTP/1.1 200 OK") == 40
+    client.leave()
+    assert server.clock.calls == []
