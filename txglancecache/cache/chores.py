@@ -25,7 +25,8 @@ Credentials = Callable[[], Awaitable[RawHeaders | None]]
 class Chores:
     """Does the work of jobs; see `txglancecache.cache.jobs.Worker`.
 
-    :param credentials: with which the origin is asked when the client's own fields are not known.
+    :param credentials: with which the origin is asked when the client's own fields are not known, or are
+        those of nobody any more.
     """
 
     _cache: Cache
@@ -49,11 +50,8 @@ class Chores:
         """Read the whole image to the end, and throw it away: what was read stays in the cache."""
         if not is_image_id(image_id):
             raise JobFailed("this is no image id")
-        fields = headers if headers is not None else await self._credentials()
-        known = fields is not None
-        fields = [(b"Host", self._client.origin.netloc), *without(fields or (), b"host")]
         target = b"/v2/images/%s/file" % image_id.encode("ascii")
-        image = await self._identify(target, fields, known)
+        image, fields = await self._find(target, headers)
         entry = await self._cache.admit(image)
         progress.size, progress.done = image.size, lambda: entry.extents.total
         source = ImageSource(self._client, target, fields)
@@ -67,18 +65,39 @@ class Chores:
             self._cache.release(entry)
             raise
 
-    async def _identify(self, target: bytes, fields: RawHeaders, known: bool) -> Image:
+    async def _find(self, target: bytes, headers: RawHeaders | None) -> tuple[Image, RawHeaders]:
+        """What the image is, and the fields that it is to be had with.
+
+        The queue may be longer than a token lives: where the client's is none any more the service's own
+        stands in for it. What the origin does not let this client have it is not asked for in another name.
+        """
+        own = await self._credentials() if headers is None else None
+        try:
+            return await self._identify(target, headers or own or ())
+        except _Unauthenticated:
+            if own is not None:
+                raise
+            own = await self._credentials()
+            if own is None:
+                raise JobFailed(
+                    "the origin answered 401: the credentials of whoever asked are gone or have expired, "
+                    "and [service_auth] names none"
+                ) from None
+        return await self._identify(target, own)
+
+    async def _identify(self, target: bytes, identity: RawHeaders) -> tuple[Image, RawHeaders]:
+        fields = [(b"Host", self._client.origin.netloc), *without(identity, b"host")]
         image = await self._glance.identify(target.removesuffix(b"/file"), fields)
         if isinstance(image, Uncacheable):
             raise JobFailed(f"the image cannot be cached: {image.value}")
         if isinstance(image, Denied):
-            raise _refusal(image, known)
+            raise _refusal(image)
         verdict = await self._glance.authorize(target, fields, image.size)
         if isinstance(verdict, Denied):
-            raise _refusal(verdict, known)
+            raise _refusal(verdict)
         if isinstance(verdict, Changed):
             raise OriginError("the image has just changed")
-        return image
+        return image, fields
 
     async def _verify(self, image_id: str, progress: Progress) -> None:
         entry = self._cache.find(image_id)
@@ -91,13 +110,13 @@ class Chores:
         await self._steward.verify(entry, verifier)
 
 
-def _refusal(denied: Denied, known: bool) -> JobFailed | OriginError:
+class _Unauthenticated(JobFailed):
+    """The origin does not know whose request it is."""
+
+
+def _refusal(denied: Denied) -> JobFailed | OriginError:
     status = denied.answer.head.status
     if status >= 500 or status in (408, 429):
         return OriginError(f"the origin answered {status}")
-    if status == 401 and not known:
-        return JobFailed(
-            "the origin answered 401: the credentials of whoever asked are gone, "
-            "and [service_auth] names none"
-        )
-    return JobFailed(f"the origin answered {status}")
+    kind = _Unauthenticated if status == 401 else JobFailed
+    return kind(f"the origin answered {status}")

@@ -33,7 +33,8 @@ Looks at one txglancecache node and manages what it caches, through the node's m
 """
 _WHO = """\
 Needed where the node asks for a Keystone token, and for prefetch where it has no
-credentials of its own. As for openstack: from these, OS_* variables and clouds.yaml."""
+credentials of its own; prefetch uses them wherever they are given. As for openstack:
+from these, OS_* variables and clouds.yaml."""
 _EXAMPLES = (
     "status",
     "list --sort size:desc",

@@ -73,6 +73,7 @@ class Origin(Resource):
         self.asked: list[tuple[str, str, str | None]] = []
         self.versions = ["v2.9", "v2.15"]
         self.slow: Deferred[None] | None = None
+        self.expired: set[str] = set()
 
     def render(self, request: Request) -> Any:
         path, method = request.path.decode(), request.method.decode()
@@ -82,6 +83,9 @@ class Origin(Resource):
             return json.dumps({"versions": [{"id": name} for name in self.versions]}).encode()
         match = re.fullmatch(r"/v2(?:\.\d+)?/images/([^/]+)(/file)?", path)
         image = self.images.get(match[1]) if match else None
+        if request.getHeader("x-auth-token") in self.expired:
+            request.setResponseCode(401)
+            return b"who are you?"
         if match is None or image is None or request.getHeader("x-auth-token") not in image.tokens:
             request.setResponseCode(404)
             return b"no such image"

@@ -100,6 +100,33 @@ async def test_the_nodes_own_account_serves_when_nobody_elses_is_known(desk: Des
 
 
 @pytest_twisted.ensureDeferred
+async def test_the_nodes_own_account_serves_once_a_token_has_expired(desk: Desk) -> None:
+    """A queue may be longer than a token lives; without an account the job says what is missing."""
+    desk.rig.origin.expired |= {"old"}
+    old = [(b"X-Auth-Token", b"old")]
+    failed = await desk.over(desk.fetch("one", headers=old))
+    assert (failed.state, failed.attempts) == (JobState.FAILED, 1)
+    assert "have expired, and [service_auth] names none" in (failed.error or "")
+    desk.own = ALICE
+    assert (await desk.over(desk.fetch("one", headers=old))).state is JobState.DONE
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_nodes_own_account_gets_nobody_more(desk: Desk) -> None:
+    """What the origin does not let a client have is not fetched in the node's name; nor is a token of the
+    node that is refused tried again."""
+    desk.own = ALICE
+    foreign = await desk.over(desk.fetch("one", headers=[(b"X-Auth-Token", b"mallory")]))
+    assert (foreign.state, foreign.error) == (JobState.FAILED, "the origin answered 404")
+    desk.rig.origin.expired |= {"alice"}
+    for headers, requests in ((ALICE, 2), (None, 1)):
+        desk.rig.origin.asked.clear()
+        refused = await desk.over(desk.fetch("one", headers=headers))
+        assert (refused.state, refused.error) == (JobState.FAILED, "the origin answered 401")
+        assert len(desk.rig.origin.asked) == requests
+
+
+@pytest_twisted.ensureDeferred
 async def test_what_the_origin_refuses_fails_with_its_answer(desk: Desk) -> None:
     """An image that is unknown, not visible or not active is no job to try again."""
     desk.rig.store("queued", BODY, status="queued")

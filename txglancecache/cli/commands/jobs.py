@@ -228,8 +228,9 @@ COMMANDS = (
         "fetch images before anybody asks for them",
         _prefetch,
         "Queues images, for the node to fetch in the background. The queue survives a restart of the node; "
-        "an image that is complete is not fetched again. Where the node has no credentials of its own it "
-        "uses yours, so OS_* or --os-cloud have to say who you are.",
+        "an image that is complete is not fetched again. They are fetched with your token, if OS_* or "
+        "--os-cloud say who you are; without one, and once it has expired, with the node's own credentials, "
+        "if it has any.",
         (
             "prefetch 3f2a9c1e-5b1c-4e7f-9a51-0c8d6f3b2a10 --wait",
             "prefetch --priority 10 $(openstack image list --tag golden -f value -c ID)",
