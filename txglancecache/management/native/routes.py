@@ -200,8 +200,8 @@ JOBS = (
         "Prefetch images",
         "Has images fetched before anybody downloads them. All of them are queued, or none. With a token "
         "the origin is asked first whether its owner may have them, and that token fetches them. The node's "
-        "own credentials, if it has any, fetch them without a token, and once the token has expired. An image that is complete is done at once; one that is queued "
-        "already is not queued twice.",
+        "own credentials, if it has any, fetch them without a token, and once the token has expired. An "
+        "image that is complete is done at once; one that is queued already is not queued twice.",
         [json_reply(_ACCEPTED, "The jobs that do it.", ref("Queued"), _FIRST_JOB)],
         body=Body(
             Object(
