@@ -227,7 +227,8 @@ JOBS = (
         "list_jobs",
         "jobs",
         "List jobs",
-        "Prefetches and verifications that wait, are under way, or are over; the newest last, in pages.",
+        "Prefetches and verifications that wait, are under way, or are over; the newest last, in pages. Of "
+        "those that are over these are the latest 200.",
         [json_reply(_OK, "A page of jobs.", ref("Jobs"), _FIRST_JOB)],
         parameters=[
             Parameter("state", Text(choices=tuple(JobState)), "Only jobs in this state."),
@@ -251,7 +252,7 @@ JOBS = (
         "show_job",
         "jobs",
         "Show a job",
-        "How far it has come.",
+        "How far it has come. One that is over and no longer listed is still known for ten minutes.",
         [json_reply(_OK, "The job.", ref("Job"))],
         problems=_NO_JOB,
     ),
