@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Coroutine, Hashable
+from contextlib import suppress
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 from attrs import define, field
@@ -47,7 +48,8 @@ class Signal:
     def fire(self) -> None:
         waiters, self._waiters[:] = list(self._waiters), []
         for waiter in waiters:
-            waiter.callback(None)
+            if not waiter.called:  # the one before may have had it cancelled
+                waiter.callback(None)
 
 
 @define(eq=False)
@@ -89,7 +91,8 @@ class Outcome(Generic[_T]):
             _log.debug("Nobody waited for what failed: {error}", error=result.getErrorMessage())
         waiters, self._waiters[:] = list(self._waiters), []
         for waiter in waiters:
-            _pass_on(result, waiter)
+            if not waiter.called:  # as in a `Signal`
+                _pass_on(result, waiter)
 
 
 @define(eq=False)
@@ -165,5 +168,6 @@ async def to_the_end(work: Deferred[_T]) -> _T:
     try:
         return await outcome.wait()
     except CancelledError:
-        await outcome.wait()
+        with suppress(Exception):  # whoever does not want it does not want to know what became of it either
+            await outcome.wait()
         raise

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any
 
+import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
-from txglancecache.waiting import Semaphore
+from txglancecache.waiting import Outcome, Semaphore, Signal, to_the_end
 
 
 def _started(work: Coroutine[Any, Any, None]) -> Deferred[None]:
@@ -96,3 +97,32 @@ def test_what_fails_gives_its_place_back() -> None:
     _started(hold())
     assert told == ["held"]
     failed.addErrback(lambda failure: failure.trap(ValueError))
+
+
+@pytest.mark.parametrize("kind", [Signal, Outcome])
+def test_a_waiter_that_is_cancelled_by_another(kind: type[Signal] | type[Outcome[None]]) -> None:
+    """Keeps nobody behind it from being told."""
+    work: Deferred[None] = Deferred()
+    source = Signal() if kind is Signal else Outcome.of(work)
+    told: list[str] = []
+    first, second, third = source.wait(), source.wait(), source.wait()
+    first.addCallback(lambda _: second.cancel())
+    second.addErrback(lambda failure: told.append(str(failure.check(CancelledError) is not None)))
+    third.addCallback(lambda _: told.append("third"))
+    if isinstance(source, Signal):
+        source.fire()
+    else:
+        work.callback(None)
+    assert told == ["True", "third"]
+
+
+def test_the_end_of_what_nobody_wants_any_more() -> None:
+    """Who was cancelled stays cancelled, whatever becomes of the work."""
+    work: Deferred[None] = Deferred()
+    waiting = Deferred.fromCoroutine(to_the_end(work))
+    waiting.cancel()
+    failed: list[object] = []
+    waiting.addErrback(lambda failure: failed.append(failure.type))
+    assert failed == []
+    work.errback(ValueError())
+    assert failed == [CancelledError]

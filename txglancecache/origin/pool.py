@@ -26,6 +26,8 @@ class Pool:
     _idle: dict[OriginConnection, IDelayedCall] = field(factory=dict, init=False)  # the latest used last
     _attempts: set[Deferred[OriginConnection]] = field(factory=set, init=False)
     _line: deque[Deferred[None]] = field(factory=deque, init=False)
+    #: Connections that have to go, and who is going to have a new one for each.
+    _succession: dict[OriginConnection, Deferred[None]] = field(factory=dict, init=False)
     _closed: bool = field(default=False, init=False)
     _empty: Deferred[None] = field(factory=Deferred, init=False)
 
@@ -34,6 +36,7 @@ class Pool:
 
         :raises OriginBusy: when none came free in time.
         """
+        until, first = self._clock.seconds() + self._patience, False
         while not self._closed:
             if self._idle and not fresh:
                 connection = self._unidle(next(reversed(self._idle)))
@@ -41,10 +44,13 @@ class Pool:
                     return connection
             elif len(self._open) + len(self._attempts) < self._limit:
                 return await self._connected()
+            elif self._idle:
+                await self._gone(next(iter(self._idle)))
+                if not self._closed:
+                    return await self._connected()
             else:
-                if self._idle:  # of no use here, but in the way
-                    self._unidle(next(iter(self._idle))).abort()
-                await self._turn()
+                await self._turn(until, first=first)
+                first = True
         raise OriginUnreachable("shutting down")
 
     def released(self, connection: OriginConnection) -> None:
@@ -60,7 +66,11 @@ class Pool:
         self._open.discard(connection)
         if connection in self._idle:
             self._unidle(connection)
-        self._next()
+        successor = self._succession.pop(connection, None)
+        if successor is not None:
+            successor.callback(None)
+        else:
+            self._next()
 
     async def close(self) -> None:
         """Aborts all connections, and waits until they are gone."""
@@ -71,6 +81,8 @@ class Pool:
             attempt.cancel()
         for connection in list(self._open):
             connection.fail(OriginUnreachable("shutting down"))
+        while self._succession:
+            self._succession.popitem()[1].callback(None)
         self._next()
         await self._empty
 
@@ -92,11 +104,29 @@ class Pool:
             self._open.add(connection)
         return connection
 
-    async def _turn(self) -> None:
-        """Waits until a connection or the room for one comes free."""
+    async def _gone(self, connection: OriginConnection) -> None:
+        """Have a connection that is idle, but of no use here, make room for whoever waits for this."""
+
+        def leave(_: object) -> None:
+            del self._succession[connection]
+
+        gone: Deferred[None] = Deferred(leave)
+        self._succession[connection] = gone
+        self._unidle(connection).abort()
+        await gone
+
+    async def _turn(self, until: float, *, first: bool) -> None:
+        """Waits until a connection or the room for one comes free.
+
+        :param first: it was the caller's turn before, and in vain.
+        :raises OriginBusy: none does, until then.
+        """
         turn: Deferred[None] = Deferred(self._line.remove)
-        self._line.append(turn)
-        turn.addTimeout(self._patience, self._clock, self._out_of_patience)
+        if first:
+            self._line.appendleft(turn)
+        else:
+            self._line.append(turn)
+        turn.addTimeout(max(0.0, until - self._clock.seconds()), self._clock, self._out_of_patience)
         await turn
 
     def _next(self) -> None:
@@ -116,5 +146,5 @@ class Pool:
         del self._idle[connection]
         connection.close()
 
-    def _out_of_patience(self, result: object, patience: float) -> None:
-        raise OriginBusy(f"all {self._limit} connections to the origin were in use for {patience:g} s")
+    def _out_of_patience(self, result: object, left: float) -> None:
+        raise OriginBusy(f"all {self._limit} connections to the origin were in use for {self._patience:g} s")

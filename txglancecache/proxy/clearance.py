@@ -117,6 +117,8 @@ class Clearance:
         if isinstance(verdict, Denied):
             return await self._denied(asked, entry, verdict)
         if not isinstance(verdict, Allowed):
+            if entry is not None and self._is_current(entry) and not self._is_known(asked, entry):
+                return NotCacheable(b"another-origin")
             if entry is not None:
                 self._cache.outdated(entry)
             return JustChanged()

@@ -213,6 +213,50 @@ def test_a_new_connection_although_some_are_idle(net: Net) -> None:
     assert net.connected() is another.result()
 
 
+def test_who_needs_a_new_connection_is_not_passed_over(net: Net) -> None:
+    """However many wait who could do with a used one: it gets the place of the next that comes free."""
+    used = net.have(), net.have()
+    fresh = net.ask(fresh=True)
+    others = [net.ask() for _ in range(3)]
+    net.pool.released(used[0])
+    assert used[0].transport.disconnecting
+    net.pool.released(used[1])
+    assert others[0].result() is used[1]
+    net.reap(used[0])
+    assert net.connected() is fresh.result()
+    assert [other.results for other in others[1:]] == [[], []]
+    net.pool.released(fresh.result())
+    assert others[1].result() is fresh.result()
+
+
+def test_who_does_not_want_a_new_connection_any_more(net: Net) -> None:
+    """Leaves the place that was being made for it to the next in line."""
+    used = net.have(), net.have()
+    fresh, other = net.ask(fresh=True), net.ask()
+    net.pool.released(used[0])
+    fresh.deferred.cancel()
+    with pytest.raises(CancelledError):
+        fresh.result()
+    net.reap(used[0])
+    assert net.connected() is other.result()
+
+
+def test_a_turn_in_vain(net: Net) -> None:
+    """Who finds a connection that is of no use goes on being the first, and waits no longer for it."""
+    used = net.have(), net.have()
+    early = net.ask()
+    net.clock.advance(3)
+    late = net.ask()
+    used[0].transport.loseConnection()
+    used[0].close()
+    net.pool.released(used[0])
+    net.clock.advance(2)
+    with pytest.raises(OriginBusy, match="for 5 s"):
+        early.result()
+    net.pool.released(used[1])
+    assert late.result() is used[1]
+
+
 def test_closing(net: Net) -> None:
     """Ends what is idle, in use, being made and waited for, and says when all are gone."""
     idle, used = net.have(), net.have()

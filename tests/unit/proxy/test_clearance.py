@@ -12,7 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from tests.unit.cache.world import Origin, World, result
 from txglancecache.image import Image
 from txglancecache.origin.client import Head
-from txglancecache.origin.glance import Allowed, Answer, Denied, Uncacheable
+from txglancecache.origin.glance import Allowed, Answer, Changed, Denied, Uncacheable
 from txglancecache.proxy.authorization import Authorizer
 from txglancecache.proxy.clearance import Asked, Clearance, Cleared, JustChanged, NotCacheable
 
@@ -150,6 +150,22 @@ def test_an_image_of_another_name_of_the_origin_is_another_until_it_is_known(des
     entry.identified -= 301
     found = desk.ask(elsewhere)
     desk.allow()
+    assert isinstance(found[0], JustChanged)
+    assert entry.dropped
+
+
+def test_an_image_of_another_name_and_size_breaks_nothing(desk: Desk) -> None:
+    """Whoever has an image of the same id at another Glance behind the same address cannot flush this one."""
+    entry = result(desk.world.cache.admit(OLD))
+    desk.ask()
+    desk.allow()
+    elsewhere = Asked("image-1", ASKED.target, [*ASKED.headers, (b"Host", b"elsewhere")])
+    found = desk.ask(elsewhere)
+    desk.glance.asked[-1].callback(Changed())
+    assert found == [NotCacheable(b"another-origin")]
+    assert not entry.dropped
+    found = desk.ask()
+    desk.glance.asked[-1].callback(Changed())
     assert isinstance(found[0], JustChanged)
     assert entry.dropped
 
