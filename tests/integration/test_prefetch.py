@@ -137,6 +137,29 @@ def test_the_nodes_own_account(cloud: Cloud, relay: Relay, start_proxy: ProxyFac
     assert relay.moved(second.path) < 12 * MIB + 2 * MIB
 
 
+def test_a_token_that_ends_in_the_queue(
+    cloud: Cloud, relay: Relay, start_proxy: ProxyFactory, account: Path
+) -> None:
+    """The node's own account fetches what is left; for whom Glance forbids an image it does not."""
+    node = start_proxy(config_file=account)
+    images = [cloud.images.create(Payload(6 * MIB, seed=seed)) for seed in (9, 10, 11, 12)]
+    token = cloud.token("alice")
+    relay.pace(3 * MIB)
+    jobs = prefetch(node, *images, token=token)
+    node.until_holds(images[0], MIB)
+    cloud.identity.revoke(token)
+    relay.pace(None)
+    assert [over(node, one["id"])["state"] for one in jobs] == ["done"] * 4
+    refused = request(
+        "POST",
+        f"{node.manage_url}/cache/prefetch",
+        token=cloud.token("bob"),
+        headers={"Content-Type": "application/json"},
+        body=json.dumps({"images": [images[0].id]}).encode(),
+    )
+    assert refused.status == 404
+
+
 def test_tokens_are_nowhere_on_disk(cloud: Cloud, relay: Relay, node: Proxy) -> None:
     """Neither in the index nor in the log, while a job waits and after it is done."""
     image = cloud.images.create(Payload(8 * MIB, seed=8))
