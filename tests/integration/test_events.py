@@ -67,8 +67,8 @@ def stream(node: Launch, last: str) -> Iterator[Iterator[Any]]:
 
 def test_watch_over_a_restart(node: Launch, origin: EndlessOrigin) -> None:
     """What each of the two processes did is told once, in order, though both count from one."""
-    first = happens(node, 10)
-    wanted = len(first) + 10
+    first = happens(node, 1)
+    wanted = len(first) + 20  # the second process gets further than the first
     command = [str(PROGRAM), "watch", "--since", "none", "--format=json", "--limit", str(wanted)]
     environment = {"TXGLANCECACHE_URL": f"http://{LOOPBACK}:{node.manage_port}"}
     with subprocess.Popen(
@@ -79,7 +79,7 @@ def test_watch_over_a_restart(node: Launch, origin: EndlessOrigin) -> None:
             lines = [watch.stdout.readline() for _ in first]
             assert node.stop() == (0, "")
             node.start(*node.flags(origin=origin.url))
-            second = happens(node, 5)
+            second = happens(node, 10)
             out, errors = watch.communicate(timeout=PATIENCE)
         finally:
             watch.kill()

@@ -150,7 +150,8 @@ def test_events_come_as_they_happen(cloud: Cloud, node: Proxy, page: Browser) ->
 
 
 def test_events_go_on_after_a_restart(tmp_path: Path, window: Browser) -> None:
-    """What the next process does is shown, though it counts its events anew, and nothing twice."""
+    """What the next process does is shown, though it counts its events anew, and nothing twice, neither then
+    nor when it is only the connection that was lost."""
     origin, node = EndlessOrigin(), Launch(tmp_path)
     flags = node.flags(origin=origin.url)
 
@@ -174,6 +175,10 @@ def test_events_go_on_after_a_restart(tmp_path: Path, window: Browser) -> None:
         window.until(lambda: window.text("#live") == "live", "the stream")
         before = happens(10)
         window.until(lambda: shown() == before, "what happened before the restart")
+        window.run("window.stop()")
+        window.until(lambda: window.text("#live") == "not connected", "the stream broken off")
+        before = happens(2)
+        window.until(lambda: shown() == before, "what happened behind its back")
         assert node.stop() == (0, "")
         window.until(lambda: window.text("#live") == "not connected", "the end of the stream")
         node.start(*flags)

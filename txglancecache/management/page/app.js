@@ -13,7 +13,6 @@ let known = new Map();
 let samples = [];
 // From where to go on. After an event that the node does not know comes all that it has.
 let lastEvent = "none";
-const newest = new Map();  // the newest event that is shown, by the node's process
 
 // ------------------------------------------------------------------ words and numbers
 
@@ -318,9 +317,6 @@ function drawJobs(list) {
 }
 
 function drawEvent(event) {
-  const process = event.id.slice(0, event.id.lastIndexOf("-"));
-  if (event.serial <= (newest.get(process) ?? 0)) return;
-  newest.set(process, event.serial);
   const item = document.createElement("li");
   const time = document.createElement("time");
   const moment = new Date(1000 * event.time);
