@@ -228,6 +228,17 @@ def test_what_glance_does_not_give(alice: Shell, nobody: Shell, cloud: Cloud) ->
     assert "failed: the origin answered 401" in done.stderr
 
 
+def test_waiting_for_more_jobs_than_are_listed(nobody: Shell) -> None:
+    """How each of them ended is told, though the list has only the latest."""
+    names = [f"00000000-0000-4000-8000-{number:012}" for number in range(600)]
+    done = nobody.run("prefetch", *names, "--wait", "--format", "json")
+    assert done.returncode == 1
+    jobs = json.loads(done.stdout)["jobs"]
+    assert [job["image_id"] for job in jobs] == names
+    assert all("[service_auth] names none" in job["error"] for job in jobs)
+    assert len(nobody.json("queue")["jobs"]) == 200
+
+
 def test_quarantine(alice: Shell, cloud: Cloud, node: Proxy) -> None:
     """A body that has rotted on disk is found, told and put aside, and can be removed."""
     image = cloud.images.create(BODY)
