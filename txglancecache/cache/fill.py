@@ -295,6 +295,8 @@ class Fill:
         source = self._sources[-1]
         stop = span.ask()
         wanted = entry.extents.gaps(span.start, stop)
+        # An answer that can only be had whole goes on to the end: nobody needs what is there already.
+        span.shorten(wanted.stop)
         self._counters.transfers += 1
         try:
             answer = source.fetch(span.start, stop, size)

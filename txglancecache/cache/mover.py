@@ -159,14 +159,18 @@ class Mover:
 
     def _move(self) -> Turn:
         ends = time.monotonic() + _TURN
-        while (count_and_keep := self._sink.next(_STEP))[0]:
-            self._sink.prepare()
-            if self._step(*count_and_keep):
+        while True:
+            count, keep = self._sink.next(_STEP)
+            if not count:
+                return Turn.DONE
+            if keep:
+                # Where bytes are only read past, the body may be whole: its file must stay as it is.
+                self._sink.prepare()
+            if self._step(count, keep):
                 if time.monotonic() > ends:
                     return Turn.AGAIN
             elif not self._linger():
                 return Turn.DRY
-        return Turn.DONE
 
     def _begin(self) -> None:
         """What was read together with the head comes first."""

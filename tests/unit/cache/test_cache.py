@@ -237,6 +237,21 @@ def test_an_origin_without_ranges_serves_them_from_one_transfer(world: World) ->
     assert world.steward.entry("image-1").complete
 
 
+def test_an_origin_without_ranges_is_left_where_the_rest_is_there(world: World) -> None:
+    """What can only be had from the start on is had no further than anything is missing."""
+    origin = Origin(BODY)
+    world.read(origin, 3 * MIB, len(BODY)).close()
+    origin.last.give()
+    origin.ranged = False
+    reader = world.read(origin)
+    assert origin.asked[-1] == ("alice", 0, len(BODY))
+    origin.last.give(3 * MIB)
+    over, verified = origin.last.over, reader.entry.verified
+    assert (over, verified) == (True, True)
+    assert drain(reader) == BODY
+    assert world.steward.status().counters["bytes_from_origin"] == len(BODY)
+
+
 @pytest.mark.parametrize("order", [(16, 20), (20, 16)])
 def test_ranges_during_a_transfer_cost_an_origin_without_ranges_nothing(
     world: World, order: tuple[int, int]

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from txglancecache.errors import OriginError, OriginProtocolError, OriginTimeout
 from txglancecache.extents import Extents
 from txglancecache.origin.client import Detached, OriginClient, OriginURL
 from txglancecache.origin.patience import Patience
+from txglancecache.store.stamp import Stamp
 
 SIZE = 3 * (1 << 20) + 17
 BODY = os.urandom(SIZE)
@@ -472,6 +474,38 @@ def test_room_is_set_aside(tmp_path: Path) -> None:
     assert os.pread(fd, 100_000, 0) == BODY[:100_000]
     assert os.pread(fd, 8192, 4 << 20) == os.pread(fd, 8192, 6 << 20) == BODY[:8192]
     assert span.shorten(1 << 20) == 6 << 20
+    moving.close()
+    os.close(fd)
+    ours.close()
+    theirs.close()
+
+
+def test_what_is_read_past_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the last byte that was missing is there, the file does not change any more."""
+    monkeypatch.setattr(mover, "_STEP", 64 << 10)
+    monkeypatch.setattr(mover, "_AHEAD", 256 << 10)
+    size, missing = 3 << 20, 1 << 20
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    fd = os.open(tmp_path / "body", os.O_RDWR | os.O_CREAT)
+    os.pwrite(fd, BODY[missing:size], missing)
+    whole: list[Stamp] = []
+
+    def moved(start: int, stop: int, kept: bool) -> None:
+        if stop == missing:
+            whole.append(Stamp.of(fd))
+            time.sleep(0.05)  # for the clock of the file system to go on
+
+    sink = mover.Sink(Span(0, size), fd, 0, Extents.of((missing, size)))
+    nobody: Any = None
+    moving = mover.Mover(Detached(ours, b"", nobody), sink, moved, Patience(5))
+    sending = Thread(target=theirs.sendall, args=(BODY[:size],))
+    sending.start()
+    while moving.turn() is not mover.Turn.DONE:
+        pass
+    sending.join()
+    assert whole[0].fits(fd)
+    assert os.pread(fd, size, 0) == BODY[:size]
     moving.close()
     os.close(fd)
     ours.close()
