@@ -10,6 +10,7 @@ from typing import TypeVar
 from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from txglancecache.cache.shelf import Shelf
 from txglancecache.errors import BodyAltered, StoreError
@@ -31,7 +32,7 @@ class Body:
     long.
 
     ``stamp`` is what the file looked like when its content was known to be right. Once there is one, the file
-    must not change any more.
+    must not change any more. ``stays``: it was to go, and would not.
 
     :param label: kept with a file that is created here, see `Directory.create_body`.
     :param exists: whether the file has been created before.
@@ -48,6 +49,8 @@ class Body:
     _holds: int = field(default=0, init=False)
     _opening: Outcome[int] | None = field(default=None, init=False)
     _removed: bool = field(default=False, init=False)
+    stays: bool = field(default=False, init=False)
+    _under_way: int = field(default=0, init=False)  # removals and closings
     _creating: Lock = field(factory=Lock, init=False)
     on_closed: Callable[[], None] | None = field(default=None, init=False)
 
@@ -128,13 +131,16 @@ class Body:
                 self._shelf.put(self)
 
     def remove(self) -> Deferred[None]:
-        """Unlink the file; those who hold it go on. `on_closed` is called when the last is gone."""
+        """Unlink the file; those who hold it go on. `on_closed` is called when the last is gone.
+
+        :raises StoreError: it stays; this may be tried again.
+        """
         there = self._exists or self._opening is not None
         self._removed = True
         return self._left(self._in_thread(self._directory.remove_body, self.name) if there else succeed(None))
 
-    def quarantine(self, keep: int, keep_bytes: int) -> Deferred[int]:
-        """Move the file into the quarantine; returns the bytes that the quarantine now takes on disk."""
+    def quarantine(self, keep: int, keep_bytes: int) -> Deferred[None]:
+        """Move the file into the quarantine."""
         self._removed = True
         return self._left(self._in_thread(self._directory.quarantine, self.name, keep, keep_bytes))
 
@@ -143,16 +149,19 @@ class Body:
         opening, self._opening = self._opening, None
         if opening is None:
             return succeed(None)
+        self._under_way += 1
         closed = opening.wait().addCallbacks(self._close, lambda failure: None)
         closed.addErrback(lambda failure: _log.failure("Cannot close {body}", failure, body=self.name))
-        return closed.addBoth(self._tell_closed)
+        return closed.addBoth(self._settled)
 
     def _left(self, moving: Deferred[_T]) -> Deferred[_T]:
         """Have the file closed once it has lost its place, unless somebody holds it."""
-        if self.held:
-            return moving
-        self._shelf.take(self)
-        return moving.addBoth(lambda result: self.close().addBoth(lambda _: self._tell_closed(result)))
+        self._under_way += 1
+        moving.addBoth(self._moved)
+        if not self.held:
+            self._shelf.take(self)
+            moving.addBoth(lambda result: self.close().addBoth(lambda _: result))
+        return moving.addBoth(self._settled)
 
     def _open(self) -> int:
         # Who let go before the file was there may still be creating it, in another thread.
@@ -165,7 +174,11 @@ class Body:
                 raise StoreError(f"cannot create body {self.name}: {error}") from error
             self._exists = True
         if self._removed:
-            self._directory.remove_body(self.name)
+            try:
+                self._directory.remove_body(self.name)
+            except StoreError:
+                os.close(fd)
+                raise
         return fd
 
     def _open_again(self) -> int:
@@ -178,8 +191,13 @@ class Body:
     def _close(self, fd: int) -> Deferred[None]:
         return self._in_thread(os.close, fd)
 
-    def _tell_closed(self, result: _T) -> _T:
-        if self._removed and not self.held and self.on_closed is not None:
+    def _moved(self, result: _T) -> _T:
+        self.stays = isinstance(result, Failure)
+        return result
+
+    def _settled(self, result: _T) -> _T:
+        self._under_way -= 1
+        if self._removed and not (self.held or self._under_way) and self.on_closed is not None:
             tell, self.on_closed = self.on_closed, None
             tell()
         return result

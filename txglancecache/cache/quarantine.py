@@ -42,13 +42,15 @@ class Quarantine:
 
     def load(self) -> None:
         """Count what is there, and remove what a crash has left beyond the bounds; blocks."""
-        self._count(self._directory.trim_quarantine(self._most_files, self._most_bytes))
+        self._directory.trim_quarantine(self._most_files, self._most_bytes)
+        self._count()
 
     def take(self, body: Body) -> None:
         """Move a body file here."""
         moved = body.quarantine(self._most_files, self._most_bytes)
         moved.addCallbacks(
-            self._count, lambda failure: _log.failure("Cannot quarantine {body}", failure, body=body.name)
+            lambda _: self._count(),
+            lambda failure: _log.failure("Cannot quarantine {body}", failure, body=body.name),
         )
 
     async def files(self) -> list[QuarantineFile]:
@@ -62,9 +64,9 @@ class Quarantine:
     async def clear(self) -> Freed:
         """Delete all of it."""
         found = await self._in_thread(self._directory.clear_quarantine)
-        self._count(0)
+        self._count()
         return Freed(len(found), sum(body.allocated for body in found))
 
-    def _count(self, size: int) -> None:
+    def _count(self) -> None:
         self._account.close()
-        self._account = self._room.account(Extents.of((0, size)))
+        self._account = self._room.account(Extents.of((0, self._directory.quarantine_size)))

@@ -19,6 +19,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
@@ -70,6 +71,9 @@ class Directory:
     #: Directories of bodies whose names are on disk.
     _shards: set[str] = field(factory=set, init=False)
     _making: Lock = field(factory=Lock, init=False)
+    #: Bytes on disk that the quarantine takes, as far as is known.
+    quarantine_size: int = field(default=0, init=False)
+    _quarantining: Lock = field(factory=Lock, init=False)
 
     @classmethod
     def open(cls, path: Path) -> Directory:
@@ -215,45 +219,52 @@ class Directory:
         """Every body file there is, in no order."""
         return _files(self.bodies_path)
 
-    def quarantine(self, name: str, keep: int, keep_bytes: int) -> int:
-        """Move a body out of the way, keep the newest of those put there, and return their bytes on disk.
+    def quarantine(self, name: str, keep: int, keep_bytes: int) -> None:
+        """Move a body out of the way, and keep the newest of those put there.
 
         :param keep: the most files to keep.
         :param keep_bytes: the most bytes on disk that the kept ones may take together.
         """
         os.replace(self.body_path(name), self.quarantine_path / name)
         os.utime(self.quarantine_path / name)
-        return self.trim_quarantine(keep, keep_bytes)
+        self.trim_quarantine(keep, keep_bytes)
 
-    def trim_quarantine(self, keep: int, keep_bytes: int) -> int:
-        """Keep the newest bodies there, within the bounds that `quarantine` has; returns their bytes."""
-        kept = 0
-        newest_first = sorted(self.quarantine_path.iterdir(), key=lambda path: -path.stat().st_mtime_ns)
-        for rank, path in enumerate(newest_first):
-            size = path.stat().st_blocks * 512
-            if rank < keep and kept + size <= keep_bytes:
-                kept += size
-            else:
-                path.unlink(missing_ok=True)
-        return kept
+    def trim_quarantine(self, keep: int, keep_bytes: int) -> None:
+        """Keep the newest bodies there, within the bounds that `quarantine` has."""
+        with self._quarantining:
+            kept = 0
+            newest_first = sorted(self.quarantined(), key=lambda body: -body.time)
+            for rank, body in enumerate(newest_first):
+                if rank < keep and kept + body.allocated <= keep_bytes:
+                    kept += body.allocated
+                else:
+                    (self.quarantine_path / body.name).unlink(missing_ok=True)
+            self.quarantine_size = kept
 
     def quarantined(self) -> list[QuarantinedBody]:
         """The bodies in quarantine."""
         found = []
         for entry in os.scandir(self.quarantine_path):
-            status = entry.stat(follow_symlinks=False)
-            found.append(
-                QuarantinedBody(
-                    entry.name, status.st_size, status.st_blocks * 512, status.st_mtime, _label(entry.path)
+            with suppress(FileNotFoundError):  # it may be on its way out
+                status = entry.stat(follow_symlinks=False)
+                found.append(
+                    QuarantinedBody(
+                        entry.name,
+                        status.st_size,
+                        status.st_blocks * 512,
+                        status.st_mtime,
+                        _label(entry.path),
+                    )
                 )
-            )
         return found
 
     def clear_quarantine(self) -> list[QuarantinedBody]:
         """Delete every body in quarantine; returns what there was."""
-        found = self.quarantined()
-        for body in found:
-            (self.quarantine_path / body.name).unlink(missing_ok=True)
+        with self._quarantining:
+            found = self.quarantined()
+            for body in found:
+                (self.quarantine_path / body.name).unlink(missing_ok=True)
+            self.quarantine_size = 0
         return found
 
     def free(self) -> int:

@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -125,4 +126,23 @@ def test_a_directory_that_somebody_else_made_anew_is_theirs(tmp_path: Path) -> N
         directory.create_body("ab.1", 10, b"{}")
     assert list(other.bodies()) == []
     other.close()
+    directory.close()
+
+
+def test_many_go_into_quarantine_at_once(tmp_path: Path) -> None:
+    """Each finds its way, whatever the others remove meanwhile; as many are kept as may be, and counted."""
+    directory = Directory.open(tmp_path / "cache")
+    names = [f"{number:02x}.1" for number in range(200)]
+    for name in names:
+        fd = directory.create_body(name, 10, b"{}")
+        os.write(fd, b"0123456789")
+        os.close(fd)
+    with ThreadPoolExecutor(8) as pool:
+        for _ in pool.map(lambda name: directory.quarantine(name, 4, 1 << 30), names):
+            pass
+    kept = directory.quarantined()
+    assert len(kept) == 4
+    assert directory.quarantine_size == sum(body.allocated for body in kept) > 0
+    assert len(directory.clear_quarantine()) == 4
+    assert (directory.quarantined(), directory.quarantine_size) == ([], 0)
     directory.close()
