@@ -225,21 +225,25 @@ class Directory:
         :param keep: the most files to keep.
         :param keep_bytes: the most bytes on disk that the kept ones may take together.
         """
-        os.replace(self.body_path(name), self.quarantine_path / name)
-        os.utime(self.quarantine_path / name)
-        self.trim_quarantine(keep, keep_bytes)
+        with self._quarantining:
+            os.replace(self.body_path(name), self.quarantine_path / name)
+            os.utime(self.quarantine_path / name)
+            self._trim_quarantine(keep, keep_bytes)
 
     def trim_quarantine(self, keep: int, keep_bytes: int) -> None:
         """Keep the newest bodies there, within the bounds that `quarantine` has."""
         with self._quarantining:
-            kept = 0
-            newest_first = sorted(self.quarantined(), key=lambda body: -body.time)
-            for rank, body in enumerate(newest_first):
-                if rank < keep and kept + body.allocated <= keep_bytes:
-                    kept += body.allocated
-                else:
-                    (self.quarantine_path / body.name).unlink(missing_ok=True)
-            self.quarantine_size = kept
+            self._trim_quarantine(keep, keep_bytes)
+
+    def _trim_quarantine(self, keep: int, keep_bytes: int) -> None:
+        kept = 0
+        newest_first = sorted(self.quarantined(), key=lambda body: -body.time)
+        for rank, body in enumerate(newest_first):
+            if rank < keep and kept + body.allocated <= keep_bytes:
+                kept += body.allocated
+            else:
+                (self.quarantine_path / body.name).unlink(missing_ok=True)
+        self.quarantine_size = kept
 
     def quarantined(self) -> list[QuarantinedBody]:
         """The bodies in quarantine."""
