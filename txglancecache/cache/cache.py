@@ -265,10 +265,11 @@ class Cache:
             raise EntryDropped
         readers = [Reader(entry, start, stop, whole) for start, stop in intervals]
         try:
+            # First of all: nothing is evicted for a file that cannot be made.
+            await entry.body.opened()
             for reader in readers:
                 if reader.missing:
                     await entry.account.reserve(reader.start, reader.stop)
-            await entry.body.opened()
             entry.body.look(right=entry.verified)
             if entry.dropped:
                 raise EntryDropped
@@ -469,6 +470,7 @@ class Cache:
         )
 
     async def _trim(self) -> None:
+        await self.roster.remove_stuck()
         try:
             await self._room.trim()
         except StoreError as error:

@@ -116,11 +116,22 @@ class Orphans:
             self._verifier.stop()
 
     async def purge(self, is_meant: Callable[[str], bool]) -> None:
-        """Have none of the files whose names are meant adopted; returns when they are gone."""
+        """Have none of the files whose names are meant adopted; returns when they are gone.
+
+        :raises StoreError: one would not go; all the others have.
+        """
+        failures: list[StoreError] = []
         names = [name for name in self.names if is_meant(name)]
         self._purged.update(names)
         for name in names:
-            await self._disk(self._directory.remove_body, name)
+            try:
+                await self._disk(self._directory.remove_body, name)
+            except StoreError as error:
+                failures.append(error)
+            else:
+                self._gone(name)
+        if failures:
+            raise failures[0]
 
     async def see_to(self, adopt: Callable[[str, Image], bool]) -> None:
         """Remove each, unless it is whole and ``adopt`` takes it."""
@@ -134,9 +145,14 @@ class Orphans:
             except StoreError as error:
                 _log.warn("A file stays behind: {error}", error=str(error))
             else:
-                del self._left[file.name]
-                self._account.close()
-                self._account = self._charge(self._account.charged.total - file.allocated)
+                self._gone(file.name)
+
+    def _gone(self, name: str) -> None:
+        """It has been removed or adopted; idempotent."""
+        file = self._left.pop(name, None)
+        if file is not None:
+            self._account.close()
+            self._account = self._charge(self._account.charged.total - file.allocated)
 
     async def _whole_image(self, name: str) -> Image | None:
         """The image that the file says it is, if it is all of it."""

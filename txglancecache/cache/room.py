@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
@@ -10,6 +10,10 @@ from twisted.internet.defer import Deferred
 from txglancecache.errors import NoRoom
 from txglancecache.extents import Extents
 from txglancecache.waiting import Semaphore
+
+#: Victims in a row whose files would not go, after which no more are tried at once: on a disk that takes
+#: nothing back all of them would be lost for nothing.
+_MOST_IN_VAIN = 4
 
 
 @define(eq=False)
@@ -23,17 +27,18 @@ class Room:
     :param free: asks the file system for its free bytes.
     :param victims: what may be evicted, coldest first, with the bytes that each would free; it looks
         anew at each step whether the next may go.
-    :param evict: evicts one of them; fires when its file is gone.
+    :param evict: evicts one of them; fires when its file is gone, or with ``False`` if that stays.
     """
 
     max_size: int
     min_free: int
     _free: Callable[[], Deferred[int]]
     _victims: Callable[[], Iterator[tuple[str, int]]]
-    _evict: Callable[[str], Deferred[None]]
+    _evict: Callable[[str], Awaitable[bool]]
     charged: int = field(default=0, init=False)
     written: int = field(default=0, init=False)
     disk_free: int = field(default=0, init=False)
+    _in_vain: int = field(default=0, init=False)
     _lock: Semaphore = field(factory=Semaphore, init=False)
 
     def account(self, on_disk: Extents) -> Account:
@@ -80,8 +85,13 @@ class Room:
             if victim is None:
                 return
             key, size = victim
-            await self._evict(key)
-            count -= size
+            if await self._evict(key):
+                self._in_vain = 0
+                count -= size
+            else:
+                self._in_vain += 1
+                if self._in_vain >= _MOST_IN_VAIN:
+                    return
 
 
 @define(eq=False)

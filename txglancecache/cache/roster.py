@@ -13,10 +13,11 @@ from txglancecache.cache.fill import Fill
 from txglancecache.cache.recorder import Recorder
 from txglancecache.cache.room import Room
 from txglancecache.cache.status import Counters
-from txglancecache.errors import NoRoom
+from txglancecache.errors import NoRoom, StoreError
 from txglancecache.eviction import Policy
 from txglancecache.sizes import format_size
 from txglancecache.store.index import Index
+from txglancecache.waiting import Outcome
 
 _log = Logger()
 
@@ -35,8 +36,9 @@ class Roster:
     """The entries by their keys, the index rows that say so, and the room that they share.
 
     An entry that is removed is found by nobody from then on. What goes on for it is kept track of until
-    its file is closed, and its bytes count until then. ``fills`` are the entries of which bytes are being
-    fetched or checked, those that leave included.
+    its file is closed, and its bytes count until then; those of a file that would not go count until it has
+    gone after all. ``fills`` are the entries of which bytes are being fetched or checked, those that leave
+    included.
 
     :param free: asks the file system for its free bytes.
     :param evicted: told of each entry that had to go.
@@ -54,6 +56,7 @@ class Roster:
     fills: set[Entry] = field(factory=set, init=False)
     _slots: dict[str, Slot] = field(factory=dict, init=False)
     _leaving: set[Slot] = field(factory=set, init=False)
+    _stuck: dict[str, Entry] = field(factory=dict, init=False)  # by the names of their files
 
     @room.default
     def _(self) -> Room:
@@ -126,8 +129,27 @@ class Roster:
                 raise NoRoom(0)
             await self._evict(victim[0])
 
+    async def remove_stuck(self) -> None:
+        """Try again to remove the files that would not go."""
+        for name, entry in list(self._stuck.items()):
+            try:
+                await entry.body.remove()
+            except StoreError:
+                continue
+            self.gone(name)
+
+    def gone(self, name: str) -> None:
+        """The file is not there any more; nothing happens unless it would not go before."""
+        entry = self._stuck.pop(name, None)
+        if entry is not None:
+            entry.account.close()
+            _log.info("The file {name} that had stayed behind is gone", name=name)
+
     def _left(self, slot: Slot) -> None:
-        slot.entry.account.close()
+        if slot.entry.body.stays:
+            self._stuck[slot.entry.body.name] = slot.entry
+        else:
+            slot.entry.account.close()
         # So that nothing leads from the entry back to itself: who came at the start is never looked at by the
         # collector of cycles.
         slot.entry.on_leave = None
@@ -139,7 +161,7 @@ class Roster:
             if slot is not None and slot.entry.idle and not slot.entry.pinned:
                 yield key, slot.entry.account.charged.total
 
-    def _evict(self, key: str) -> Deferred[None]:
+    async def _evict(self, key: str) -> bool:
         entry = self._slots[key].entry
         self._counters.evictions += 1
         _log.info(
@@ -149,4 +171,10 @@ class Roster:
         )
         self._evicted(entry)
         self.remove(entry, evicted=True)
-        return entry.body.remove()
+        try:
+            # Who wanted the room may leave: what a thread does goes on.
+            await Outcome.of(entry.body.remove()).wait()
+        except StoreError as error:
+            _log.warn("A file stays behind: {error}", error=str(error))
+            return False
+        return True

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
+from typing import Any
 
 from attrs import asdict, define, evolve
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
 
 from txglancecache.cache.cache import Cache
 from txglancecache.cache.entry import Entry
@@ -17,6 +19,8 @@ from txglancecache.errors import DigestMismatch, StoreError
 from txglancecache.store.directory import Directory
 from txglancecache.store.index import Index
 from txglancecache.waiting import InThread, Outcome, Signal
+
+_log = Logger()
 
 
 @define(eq=False)
@@ -76,19 +80,21 @@ class Steward:
         return await self.purge_many([image_id]) == 1
 
     async def purge_all(self) -> int:
-        """Drop every image; returns how many there were."""
+        """Drop every image; returns how many there were.
+
+        :raises StoreError: a file would not go; all the others have, and no image is found any more.
+        """
         orphans = Outcome.of(Deferred.fromCoroutine(self._cache.purge_orphans()))
-        purged = await self._purge([slot.entry for slot in self._cache.roster])
-        await orphans.wait()
-        return purged
+        return await self._purge([slot.entry for slot in self._cache.roster], orphans)
 
     async def purge_many(self, image_ids: Sequence[str]) -> int:
-        """Drop those of these images that are there; returns how many were."""
+        """Drop those of these images that are there; returns how many were.
+
+        :raises StoreError: a file would not go; all the others have, and none of them is found any more.
+        """
         orphans = Outcome.of(Deferred.fromCoroutine(self._cache.purge_orphans(image_ids)))
         slots = [self._slot(image_id) for image_id in image_ids]
-        purged = await self._purge([slot.entry for slot in slots if slot is not None])
-        await orphans.wait()
-        return purged
+        return await self._purge([slot.entry for slot in slots if slot is not None], orphans)
 
     def pin(self, image_id: str) -> bool:
         """Never evict the image; ``False`` if it is not there."""
@@ -106,7 +112,10 @@ class Steward:
         return Freed(self._cache.counters.evictions - evictions, freed)
 
     async def clean(self) -> Freed:
-        """Remove incomplete bodies that nobody reads or fills, and files that belong to no entry."""
+        """Remove incomplete bodies that nobody reads or fills, and files that belong to no entry.
+
+        :raises StoreError: a file would not go; all the others have.
+        """
         entries: list[Entry] = []
 
         def look_at(slots: list[Slot]) -> None:
@@ -118,7 +127,8 @@ class Steward:
 
         await self._cache.batches.each(self._cache.roster, look_at)
         freed = sum(entry.account.charged.total for entry in entries)
-        removed = await self._purge(entries)
+        failures: list[StoreError] = []
+        removed = await _to_the_end(self._remove(entries, failures))
         files = await self._disk(lambda: list(self._directory.bodies()))
         # Asked for after the listing: a file that came since then is not in it.
         known = {
@@ -126,8 +136,15 @@ class Steward:
         } | self._cache.orphan_names
         for file in files:
             if file.name not in known:
-                await self._disk(self._directory.remove_body, file.name)
+                try:
+                    await self._disk(self._directory.remove_body, file.name)
+                except StoreError as error:
+                    failures.append(error)
+                    continue
+                self._cache.roster.gone(file.name)
                 removed, freed = removed + 1, freed + file.allocated
+        if failures:
+            raise failures[0]
         return Freed(removed, freed)
 
     async def clear_quarantine(self) -> Freed:
@@ -172,21 +189,29 @@ class Steward:
     def _slot(self, image_id: str) -> Slot | None:
         return self._cache.roster.find(self._cache.key(image_id))
 
-    async def _purge(self, entries: Sequence[Entry]) -> int:
-        # To be cancelled does not end it: the operator may leave, the files must not stay.
-        return await Outcome.of(Deferred.fromCoroutine(self._purge_in_batches(entries))).wait()
-
-    async def _purge_in_batches(self, entries: Sequence[Entry]) -> int:
-        count = 0
-
-        async def purge(batch: list[Entry]) -> None:
-            nonlocal count
-            count += await self._purge_batch(batch)
-
-        await self._cache.batches.each(entries, purge)
+    async def _purge(self, entries: Sequence[Entry], orphans: Outcome[None]) -> int:
+        failures: list[StoreError] = []
+        count = await _to_the_end(self._remove(entries, failures))
+        try:
+            await orphans.wait()
+        except StoreError as error:
+            failures.append(error)
+        if failures:
+            raise failures[0]
         return count
 
-    async def _purge_batch(self, entries: list[Entry]) -> int:
+    async def _remove(self, entries: Sequence[Entry], failures: list[StoreError]) -> int:
+        """Remove those that are still there; returns how many were. ``failures`` tells of files that stay."""
+        count = 0
+
+        async def remove(batch: list[Entry]) -> None:
+            nonlocal count
+            count += await self._remove_batch(batch, failures)
+
+        await self._cache.batches.each(entries, remove)
+        return count
+
+    async def _remove_batch(self, entries: list[Entry], failures: list[StoreError]) -> int:
         purged = [entry for entry in entries if self._cache.roster.remove(entry)]
         self._cache.counters.purges += len(purged)
         for entry in purged:
@@ -194,7 +219,11 @@ class Steward:
         removals = [Outcome.of(entry.body.remove()) for entry in purged]
         await self._index.flush()
         for removal in removals:
-            await removal.wait()
+            try:
+                await removal.wait()
+            except StoreError as error:
+                _log.warn("A file stays behind: {error}", error=str(error))
+                failures.append(error)
         return len(purged)
 
     def _set_pinned(self, image_id: str, pinned: bool) -> bool:
@@ -207,6 +236,11 @@ class Steward:
             self._index.put(entry.record())
             self.events.note("pinned" if pinned else "unpinned", image_id)
         return True
+
+
+def _to_the_end(removing: Coroutine[Any, Any, int]) -> Deferred[int]:
+    """To be cancelled does not end it: the operator may leave, the files must not stay."""
+    return Outcome.of(Deferred.fromCoroutine(removing)).wait()
 
 
 def _status(slot: Slot) -> EntryStatus:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
@@ -24,7 +25,7 @@ from txglancecache.cache.steward import Steward
 from txglancecache.errors import OriginProtocolError, RangesUnsupported, SourceRefused
 from txglancecache.eviction import S3Fifo
 from txglancecache.image import Image
-from txglancecache.store.directory import Directory
+from txglancecache.store.directory import BodyUnusable, Directory
 from txglancecache.store.index import Index
 
 ORIGIN = "http://glance:9292"
@@ -256,6 +257,20 @@ class World:
     def _next(self, check: DigestCheck) -> World:
         bounds = (self.max_size, self.min_free, self.finish, self.retries, self.max_entries)
         return World(self.path, *bounds, check)
+
+
+def stick(world: World, monkeypatch: pytest.MonkeyPatch, *image_ids: str) -> set[str]:
+    """Have the files of these images not go, as long as their names are in the set that is returned."""
+    stuck = {entry.body.name for image_id in image_ids if (entry := world.cache.find(image_id))}
+    remove = Directory.remove_body
+
+    def remove_body(directory: Directory, name: str) -> None:
+        if name in stuck:
+            raise BodyUnusable(name, "cannot be removed: Operation not permitted")
+        remove(directory, name)
+
+    monkeypatch.setattr(Directory, "remove_body", remove_body)
+    return stuck
 
 
 class StillWaiting(Exception):
