@@ -250,7 +250,13 @@ class Cache:
         return slot.entry
 
     async def read(
-        self, entry: Entry, intervals: Iterable[tuple[int, int]], *, whole: bool, source: Source
+        self,
+        entry: Entry,
+        intervals: Iterable[tuple[int, int]],
+        *,
+        whole: bool,
+        source: Source,
+        for_cache: bool = False,
     ) -> list[Reader]:
         """Readers for ``intervals`` of the body; the caller closes them.
 
@@ -263,7 +269,7 @@ class Cache:
         slot = self.roster.slot_of(entry)
         if slot is None:
             raise EntryDropped
-        readers = [Reader(entry, start, stop, whole) for start, stop in intervals]
+        readers = [Reader(entry, start, stop, whole, for_cache) for start, stop in intervals]
         try:
             # First of all: nothing is evicted for a file that cannot be made.
             await entry.body.opened()

@@ -11,7 +11,7 @@ from txglancecache.cache.cache import Cache
 from txglancecache.cache.jobs import Progress
 from txglancecache.cache.status import JobKind
 from txglancecache.cache.steward import Steward
-from txglancecache.errors import JobFailed, OriginError
+from txglancecache.errors import EntryDropped, JobFailed, OriginError
 from txglancecache.headers import RawHeaders, without
 from txglancecache.image import Image, is_image_id
 from txglancecache.origin.client import OriginClient
@@ -55,11 +55,15 @@ class Chores:
         entry = await self._cache.admit(image)
         progress.size, progress.done = image.size, lambda: entry.extents.total
         source = ImageSource(self._client, target, fields)
-        (reader,) = await self._cache.read(entry, [(0, image.size)], whole=True, source=source)
+        (reader,) = await self._cache.read(
+            entry, [(0, image.size)], whole=True, source=source, for_cache=True
+        )
         try:
             with reader:
                 while reader.left:
                     await reader.wait()
+                    if entry.dropped:
+                        raise EntryDropped("the image was dropped meanwhile")
                     reader.advance(reader.available())
         except CancelledError:
             self._cache.release(entry)

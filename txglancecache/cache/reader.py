@@ -25,12 +25,14 @@ class Reader:
 
     :param whole: the response is the whole body. Its last block is held back while the body is in doubt, so
         that no client can complete a wrong one.
+    :param for_cache: it reads only to have the body in the cache, and ends when the image is purged.
     """
 
     entry: Entry
     start: int
     stop: int
     whole: bool
+    for_cache: bool = False
     position: int = field(init=False)
     _grown: Signal = field(factory=Signal, init=False)
     _failure: Exception | None = field(default=None, init=False)

@@ -15,7 +15,7 @@ from txglancecache.cache.events import EventLog
 from txglancecache.cache.roster import Slot
 from txglancecache.cache.status import CacheStatus, EntryStatus, Freed, QuarantineFile, ReaderStatus
 from txglancecache.cache.verify import Verifier
-from txglancecache.errors import DigestMismatch, StoreError
+from txglancecache.errors import DigestMismatch, JobFailed, StoreError
 from txglancecache.store.directory import Directory
 from txglancecache.store.index import Index
 from txglancecache.waiting import InThread, Outcome, Signal
@@ -216,6 +216,9 @@ class Steward:
         self._cache.counters.purges += len(purged)
         for entry in purged:
             self.events.note("purged", entry.image.image_id)
+            for reader in list(entry.readers):
+                if reader.for_cache:
+                    reader.fail(JobFailed("the image was dropped meanwhile"), abort=True)
         removals = [Outcome.of(entry.body.remove()) for entry in purged]
         await self._index.flush()
         for removal in removals:

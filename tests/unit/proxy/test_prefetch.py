@@ -159,6 +159,52 @@ async def test_a_cancelled_prefetch_stops_its_transfer(desk: Desk) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_purge_ends_the_prefetch(desk: Desk) -> None:
+    """The transfer stops, and the job says why there is nothing in the cache."""
+    desk.rig.origin.slow = Deferred()
+    job = desk.fetch("one")
+    await eventually(lambda: len(desk.rig.origin.transfers()) == 1)
+    assert await desk.rig.steward.purge("one")
+    failed = await desk.over(job)
+    assert (failed.state, failed.error) == (JobState.FAILED, "the image was dropped meanwhile")
+    await eventually(lambda: desk.rig.cache.roster.leaving == [])
+    fills, reserved = desk.rig.cache.roster.fills, desk.rig.steward.status().reserved
+    assert (fills, reserved) == (set(), 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_purge_ends_the_prefetch_and_not_the_download(desk: Desk) -> None:
+    """Who downloads the image gets it to the end."""
+    desk.rig.origin.slow = Deferred()
+    job = desk.fetch("one")
+    await eventually(lambda: len(desk.rig.origin.transfers()) == 1)
+    download = desk.rig.get("one")
+    await eventually(lambda: len(desk.rig.cache.find("one").readers) == 2)  # type: ignore[union-attr]
+    assert await desk.rig.steward.purge("one")
+    assert (await desk.over(job)).state is JobState.FAILED
+    desk.rig.origin.slow.callback(None)
+    body = (await download).body
+    right = body == BODY
+    assert right
+    assert desk.rig.origin.transfers() == [None]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_dropped_is_not_done(desk: Desk) -> None:
+    """An image that left for what had befallen its file is fetched again."""
+    desk.rig.origin.slow = Deferred()
+    job = desk.fetch("one")
+    await eventually(lambda: len(desk.rig.origin.transfers()) == 1)
+    entry = desk.rig.cache.find("one")
+    assert entry is not None
+    desk.rig.cache.drop(entry, "the disk failed")
+    desk.rig.origin.slow.callback(None)
+    await eventually(lambda: desk.now(job).error is not None)
+    again = desk.now(job)
+    assert (again.state, again.error) == (JobState.QUEUED, "the image was dropped meanwhile")
+
+
+@pytest_twisted.ensureDeferred
 async def test_verifying_finds_what_has_been_altered(desk: Desk) -> None:
     """A body that is still right stays; one that was changed on disk goes into quarantine."""
     await desk.over(desk.fetch("one"))
