@@ -531,14 +531,15 @@ def test_slow_images_hold_up_nobody(
     node = start_proxy(origin=glance.url, origin_min_rate=0)
     left = Leftovers(node)
     count = campaign.scale(6, 100)
-    slow = [cloud.open_images.create(Payload(MIB // 2, seed=1000 + n)) for n in range(count)]
+    # So small that Glance is done with each at once, although nobody takes it: it has few threads.
+    slow = [cloud.open_images.create(Payload(96 << 10, seed=1000 + n)) for n in range(count)]
     go_on = threading.Event()
     for image in slow:
-        glance.spoil(image.path, faults.trickle(MIB // 4, go_on))
+        glance.spoil(image.path, faults.trickle(64 << 10, go_on))
     with ThreadPoolExecutor(count) as pool:
         running = [pool.submit(node.download, image) for image in slow]
         for image in slow:
-            node.until_holds(image, MIB // 4)
+            node.until_holds(image, 64 << 10)
         seen = Counter(judge(node.download(image), image, 0, SIZE) for image in images)
         assert not any(each.done() for each in running)
         go_on.set()

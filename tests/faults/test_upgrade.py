@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from functools import partial
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
@@ -96,11 +97,16 @@ class Load:
         for image in self.uploaded:
             self.uploads.append(pool.submit(self._upload, image, token, begun))
             assert begun.acquire(timeout=60)
+            # Glance on SQLite begins one at a time, too.
+            assert eventually(partial(self._is_being_uploaded, image), 30)
 
     def let_go(self) -> None:
         """The origin and those who upload go on."""
         self.relay.calm()
         self._go_on.set()
+
+    def _is_being_uploaded(self, image: Image) -> bool:
+        return bool(self.cloud.images.show(image)["status"] == "saving")
 
     def _upload(self, image: Image, token: str, begun: threading.Semaphore) -> int:
         mine: list[bool] = []
@@ -182,7 +188,7 @@ def test_stopping_under_load(
                 seen[f"uploads answered with {upload.result()}"] += 1
             for image in loaded.uploaded:
                 shown = cloud.images.show(image)
-                assert (shown["status"], shown["os_hash_value"]) == ("active", UPLOAD.sha512)
+                assert (shown["status"], shown["os_hash_value"]) == ("active", UPLOAD.sha512), seen
             for stream in loaded.streams:
                 assert b"retry:" in stream.result()
                 seen["event streams ended"] += 1
