@@ -29,7 +29,7 @@ from txglancecache.cache.reader import Reader
 from txglancecache.cache.recorder import Recorder
 from txglancecache.cache.recovery import Orphans, label, reconcile
 from txglancecache.cache.room import Room
-from txglancecache.cache.roster import Roster, Slot
+from txglancecache.cache.roster import Roster, Slot, Work
 from txglancecache.cache.shelf import Shelf
 from txglancecache.cache.source import Source
 from txglancecache.cache.status import Counters
@@ -193,10 +193,11 @@ class Cache:
             self._trimming.stop()
         if self._recovering is not None:
             await self._recovering
-        for slot in [*self.roster, *self.roster.leaving]:
-            await slot.fill.stop()
-        for slot in self.roster:
-            await slot.recorder.settle()
+        begun = [slot for slot in [*self.roster, *self.roster.leaving] if slot.begun]
+        for slot in begun:
+            await slot.work.fill.stop()
+        for slot in begun:
+            await slot.work.recorder.settle()
         await self.shelf.clear()
         await self._index.close()
         self._directory.close()
@@ -269,6 +270,7 @@ class Cache:
         slot = self.roster.slot_of(entry)
         if slot is None:
             raise EntryDropped
+        fill = slot.work.fill
         readers = [Reader(entry, start, stop, whole, for_cache) for start, stop in intervals]
         try:
             # First of all: nothing is evicted for a file that cannot be made.
@@ -280,7 +282,7 @@ class Cache:
             if entry.dropped:
                 raise EntryDropped
             for reader in readers:
-                slot.fill.want(reader, source)
+                fill.want(reader, source)
         except BaseException as error:
             for reader in readers:
                 reader.close()
@@ -302,7 +304,7 @@ class Cache:
         """The rest of the body is not wanted for its own sake any more: a fill nobody reads may stop."""
         slot = self.roster.slot_of(entry)
         if slot is not None:
-            slot.fill.release()
+            slot.work.fill.release()
 
     def drop(self, entry: Entry, reason: str) -> None:
         """Take the entry out of the cache. Those who read it go on; nobody finds it any more."""
@@ -319,7 +321,7 @@ class Cache:
         slot = self.roster.slot_of(entry)
         self.drop(entry, "the origin has another body now")
         entry.fail_missing(EntryDropped("the origin has another body now"))
-        if slot is not None:
+        if slot is not None and slot.begun:
             self._stop(slot)
 
     def disk_failed(self, entry: Entry, error: StoreError) -> None:
@@ -344,7 +346,7 @@ class Cache:
     def fill_grew(self, entry: Entry) -> None:
         slot = self.roster.slot_of(entry)
         if slot is not None:
-            slot.recorder.note_growth()
+            slot.work.recorder.note_growth()
 
     def fill_verified(self, entry: Entry) -> None:
         if self._disk_failing:
@@ -362,7 +364,7 @@ class Cache:
         if slot is not None:
             self.roster.resize(entry)
             if entry.durable != entry.extents or entry.verified:
-                slot.recorder.note_growth()
+                slot.work.recorder.note_growth()
         self._drop_if_empty(entry)
 
     def fill_mismatch(self, entry: Entry, error: DigestMismatch) -> None:
@@ -443,6 +445,11 @@ class Cache:
         )
 
     def _enter(self, entry: Entry) -> Slot:
+        slot = Slot(entry, self._begin)
+        self.roster.enter(slot)
+        return slot
+
+    def _begin(self, entry: Entry) -> Work:
         fill = Fill(
             entry,
             self.settings.fill,
@@ -456,9 +463,7 @@ class Cache:
         recorder = Recorder(
             entry, self._index, self._reactor, self.threads.disk, partial(self.disk_failed, entry)
         )
-        slot = Slot(entry, fill, recorder)
-        self.roster.enter(slot)
-        return slot
+        return Work(fill, recorder)
 
     async def _put_all(self) -> None:
         """Tell the index of every entry."""
@@ -471,7 +476,7 @@ class Cache:
         await self.batches.each(self.roster, put)
 
     def _stop(self, slot: Slot) -> None:
-        Deferred.fromCoroutine(slot.fill.stop()).addErrback(
+        Deferred.fromCoroutine(slot.work.fill.stop()).addErrback(
             lambda failure: _log.failure("Cannot stop a fill of {key}", failure, key=slot.entry.key)
         )
 

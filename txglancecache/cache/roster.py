@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from attrs import define, field
+from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
@@ -22,13 +22,33 @@ from txglancecache.waiting import Outcome
 _log = Logger()
 
 
-@define(eq=False)
-class Slot:
-    """An entry and the work that goes on for it."""
+@frozen(eq=False)
+class Work:
+    """What goes on for one entry."""
 
-    entry: Entry
     fill: Fill
     recorder: Recorder
+
+
+@define(eq=False)
+class Slot:
+    """An entry and the work for it. There may be a hundred thousand for which nothing is ever done."""
+
+    entry: Entry
+    _begin: Callable[[Entry], Work]
+    _work: Work | None = field(default=None, init=False)
+
+    @property
+    def begun(self) -> bool:
+        """Whether there ever was any `work`."""
+        return self._work is not None
+
+    @property
+    def work(self) -> Work:
+        """The work, which begins with that."""
+        if self._work is None:
+            self._work = self._begin(self.entry)
+        return self._work
 
 
 @define(eq=False)
@@ -97,10 +117,11 @@ class Roster:
         self._policy.remove(entry.key, evicted=evicted)
         self._index.delete(entry.key)
         entry.dropped = True
-        slot.recorder.cancel()
         self._leaving.add(slot)
         entry.body.on_closed = lambda: self._left(slot)
-        slot.fill.update()
+        if slot.begun:
+            slot.work.recorder.cancel()
+            slot.work.fill.update()
         return True
 
     def touch(self, entry: Entry, *, again: bool) -> None:

@@ -247,4 +247,5 @@ def _to_the_end(removing: Coroutine[Any, Any, int]) -> Deferred[int]:
 
 
 def _status(slot: Slot) -> EntryStatus:
-    return evolve(slot.entry.status(), sources=slot.fill.sources, rate=slot.fill.rate)
+    status = slot.entry.status()
+    return evolve(status, sources=slot.work.fill.sources, rate=slot.work.fill.rate) if slot.begun else status

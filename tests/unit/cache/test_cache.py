@@ -206,7 +206,7 @@ def test_no_byte_is_asked_for_that_is_being_written(world: World) -> None:
     assert entry is not None
     slot = world.cache.roster.slot_of(entry)
     assert slot is not None
-    slot.fill._transfers[0].span.take(0, 14 * MIB)
+    slot.work.fill._transfers[0].span.take(0, 14 * MIB)
     ranges = [(at * MIB, at * MIB + 100) for at in (5, 7, 9, 11, 13)]
     result(world.cache.read(entry, ranges, whole=False, source=origin.source()))
     assert [start for _, start, _ in origin.asked[1:]] == []
