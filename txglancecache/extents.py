@@ -54,8 +54,11 @@ class Extents:
         :raises ValueError: for anything else. That includes other spellings of a valid set: a row of the
             index that this package did not write is not to be believed in part.
         """
-        pairs = (part.partition("-") for part in (text.split(",") if text else ()))
-        extents = cls.of(*((int(start), int(stop)) for start, _, stop in pairs))
+        pairs = [part.partition("-") for part in (text.split(",") if text else ())]
+        numbers = [(int(start), int(stop)) for start, _, stop in pairs]
+        # Most are one interval, of a whole body, and at the start there are very many of them.
+        plain = len(numbers) == 1 and 0 <= numbers[0][0] < numbers[0][1]
+        extents = cls(tuple(numbers)) if plain else cls.of(*numbers)
         if extents.encode() != text:
             raise ValueError(f"not a canonical set of extents: {text[:80]!r}")
         return extents

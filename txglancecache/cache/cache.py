@@ -404,7 +404,8 @@ class Cache:
         if self.find(image.image_id) is not None:
             return False
         body = self._body(name, image.size)
-        entry = self._build(image, body, Extents.of((0, image.size)))
+        key = self.key(image.image_id)
+        entry = self._build(key, image, body, Extents.of((0, image.size)))
         entry.verified = True
         self._enter(entry)
         self._index.put(entry.record())
@@ -412,9 +413,8 @@ class Cache:
         return True
 
     def _restore(self, record: Record) -> None:
-        image = Image(record.image_id, record.size, record.algorithm, record.digest, record.checksum)
         body = self._body(record.body, record.size, stamp=record.stamp)
-        entry = self._build(image, body, record.extents)
+        entry = self._build(self.key(record.image_id), record.image, body, record.extents)
         entry.created, entry.last_access = record.created, record.last_access
         entry.verified, entry.pinned, entry.hits = record.verified, record.pinned, record.hits
         self._enter(entry)
@@ -422,7 +422,7 @@ class Cache:
     def _make(self, key: str, image: Image) -> Slot:
         name = f"{key}.{secrets.token_hex(4)}"
         body = self._body(name, image.size, new=label(self.origin, image))
-        return self._enter(self._build(image, body, Extents(), self._reactor.seconds()))
+        return self._enter(self._build(key, image, body, Extents(), self._reactor.seconds()))
 
     def _body(self, name: str, size: int, *, new: bytes | None = None, stamp: Stamp | None = None) -> Body:
         """A body file that is there, or, with a label, is to be made."""
@@ -430,9 +430,11 @@ class Cache:
             name, size, new or b"", new is None, self._directory, self.threads.disk, self.shelf, stamp
         )
 
-    def _build(self, image: Image, body: Body, on_disk: Extents, identified: float = -math.inf) -> Entry:
+    def _build(
+        self, key: str, image: Image, body: Body, on_disk: Extents, identified: float = -math.inf
+    ) -> Entry:
         return Entry(
-            key=self.key(image.image_id),
+            key=key,
             origin=self.origin,
             image=image,
             body=body,

@@ -71,8 +71,7 @@ def _is_bloated(record: Record, file: BodyFile) -> bool:
 
 def _is_sound(record: Record) -> bool:
     """Whether what the row says can be true."""
-    image = Image(record.image_id, record.size, record.algorithm, record.digest, record.checksum)
-    return image.is_possible and record.extents.stop <= record.size
+    return record.image.is_possible and record.extents.stop <= record.size
 
 
 def label(origin: str, image: Image) -> bytes:

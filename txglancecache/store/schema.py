@@ -6,6 +6,7 @@ import math
 import os
 import sqlite3
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -14,6 +15,7 @@ from attrs.validators import ge, instance_of, optional
 
 from txglancecache.errors import StoreError
 from txglancecache.extents import Extents
+from txglancecache.image import Image
 from txglancecache.store.stamp import Stamp
 
 _ENTRIES = """
@@ -93,6 +95,11 @@ class Record:
     last_access: float = field(validator=_finite)
     pinned: bool = field(converter=bool)
     stamp: Stamp | None = field(default=None, converter=_stamp)
+
+    @cached_property
+    def image(self) -> Image:
+        """The image that the entry is of."""
+        return Image(self.image_id, self.size, self.algorithm, self.digest, self.checksum)
 
 
 @frozen
