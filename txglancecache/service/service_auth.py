@@ -7,16 +7,17 @@ Read as other OpenStack services read theirs, by keystoneauth: ``auth_type = pas
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from attrs import define
-from keystoneauth1 import loading
-from keystoneauth1.exceptions import ClientException
-from keystoneauth1.session import Session
 from oslo_config import cfg
 
 from txglancecache.errors import ConfigurationError, OriginError
 from txglancecache.headers import RawHeaders
 from txglancecache.waiting import InThread
+
+if TYPE_CHECKING:
+    from keystoneauth1.session import Session
 
 GROUP = "service_auth"
 
@@ -30,6 +31,12 @@ def service_session(files: Sequence[str]) -> Session | None:
 
     :raises ConfigurationError: they name one that cannot be used.
     """
+    if not _is_named(files):
+        return None
+    # Not before it is needed: it brings much with it.
+    from keystoneauth1 import loading
+    from keystoneauth1.exceptions import ClientException
+
     conf = cfg.ConfigOpts()
     loading.register_auth_conf_options(conf, GROUP)
     loading.register_session_conf_options(conf, GROUP)
@@ -44,6 +51,19 @@ def service_session(files: Sequence[str]) -> Session | None:
     if session.timeout is None:
         session.timeout = _TIMEOUT
     return session
+
+
+def _is_named(files: Sequence[str]) -> bool:
+    """Whether the files name an account, as keystoneauth sees it."""
+    conf = cfg.ConfigOpts()
+    conf.register_opts(
+        [cfg.StrOpt("auth_type", deprecated_name="auth_plugin"), cfg.StrOpt("auth_section")], GROUP
+    )
+    try:
+        conf(args=[], default_config_files=list(files), default_config_dirs=[], use_env=False)
+    except cfg.Error as error:
+        raise ConfigurationError(f"[{GROUP}]: {' '.join(str(error).split())}") from None
+    return bool(conf[GROUP].auth_type or conf[GROUP].auth_section)
 
 
 @define(eq=False)
@@ -61,6 +81,8 @@ class ServiceCredentials:
         session = self._session
         if session is None:
             return None
+        from keystoneauth1.exceptions import ClientException
+
         try:
             token = await self._in_thread(session.get_token)
         except ClientException as error:

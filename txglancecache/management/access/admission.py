@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
 from treq.client import HTTPClient
@@ -12,14 +12,17 @@ from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionP
 from twisted.web.resource import IResource
 
 from txglancecache.errors import ConfigurationError
+from txglancecache.management.access.allowing import AllowAll, Policy
 from txglancecache.management.access.authenticate import AskNobody, Authenticator, ByCertificate
-from txglancecache.management.access.enforcement import AllowAll, PolicyFile
 from txglancecache.management.access.gate import Gate
 from txglancecache.management.access.keystone import Keystone
 from txglancecache.management.access.throttle import Throttle
 from txglancecache.management.access.tokens import ByToken
 from txglancecache.management.compatible.answers import refuse_in_kind
 from txglancecache.waiting import InThread
+
+if TYPE_CHECKING:
+    from txglancecache.management.access.enforcement import PolicyFile
 
 #: Seconds for a connection to Keystone to come about.
 _CONNECT_TIMEOUT = 5.0
@@ -53,21 +56,23 @@ class Admission:
     _settings: AdmissionSettings
     _reactor: Any
     _in_thread: InThread
-    _policy: PolicyFile | None = field(init=False)
+    _policy: PolicyFile | None = field(default=None, init=False)
     _pool: HTTPConnectionPool = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._pool = HTTPConnectionPool(self._reactor)
         path = self._settings.policy_file
-        asks = self._settings.auth != "none"
-        self._policy = (
-            PolicyFile(Path(path) if path else None, self._reactor, self._in_thread) if asks else None
-        )
+        if self._settings.auth != "none":
+            # It brings much with it that a site that asks nobody does not need.
+            from txglancecache.management.access.enforcement import PolicyFile
+
+            self._policy = PolicyFile(Path(path) if path else None, self._reactor, self._in_thread)
 
     def gate(self, inner: IResource) -> Gate:
         """The resource with this in front of it."""
         throttle = Throttle(self._reactor.seconds)
-        return Gate(inner, self._authenticator(), self._policy or AllowAll(), throttle, refuse_in_kind)
+        policy: Policy = self._policy or AllowAll()
+        return Gate(inner, self._authenticator(), policy, throttle, refuse_in_kind)
 
     def start(self) -> None:
         """Begin to watch the policy's file."""

@@ -11,9 +11,8 @@ import logging
 import os
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Protocol
 
-from attrs import define, field, frozen
+from attrs import define, field
 from oslo_config import cfg
 from oslo_policy.policy import Enforcer, InvalidDefinitionError, Rules, parse_file_contents
 from twisted.internet.interfaces import IReactorTime
@@ -34,20 +33,6 @@ _INTERVAL = 10.0
 logging.getLogger("oslo_policy").addHandler(logging.NullHandler())
 
 _WORDS = frozenset({"and", "or", "not", "@", "!"})
-
-
-class Policy(Protocol):
-    """Says who may do what."""
-
-    def allows(self, rule: str, caller: Caller) -> bool: ...
-
-
-@frozen
-class AllowAll:
-    """For a site that only this machine reaches."""
-
-    def allows(self, rule: str, caller: Caller) -> bool:
-        return True
 
 
 @define(eq=False)

@@ -21,6 +21,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 
 from txglancecache.headers import texts
 from txglancecache.management.accept import preferred
+from txglancecache.management.access.allowing import Policy
 from txglancecache.management.access.authenticate import (
     Authenticator,
     Caller,
@@ -29,7 +30,6 @@ from txglancecache.management.access.authenticate import (
     introduce,
     let_ask_again,
 )
-from txglancecache.management.access.enforcement import Policy
 from txglancecache.management.access.permissions import OPEN, Access, access
 from txglancecache.management.access.throttle import Throttle
 from txglancecache.management.answers import Problem, answer_problem

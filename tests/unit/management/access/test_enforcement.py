@@ -15,8 +15,9 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
 from txglancecache.errors import ConfigurationError
+from txglancecache.management.access.allowing import AllowAll
 from txglancecache.management.access.authenticate import Anonymous, Certificate, KeystoneUser
-from txglancecache.management.access.enforcement import AllowAll, PolicyFile, compile_rules
+from txglancecache.management.access.enforcement import PolicyFile, compile_rules
 from txglancecache.management.access.policy import RULES
 
 

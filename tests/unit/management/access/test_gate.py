@@ -14,6 +14,7 @@ from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
 
 from tests.unit.management.access.fake_keystone import URL, FakeKeystone
+from txglancecache.management.access.allowing import AllowAll, Policy
 from txglancecache.management.access.authenticate import (
     Anonymous,
     AskNobody,
@@ -24,7 +25,6 @@ from txglancecache.management.access.authenticate import (
     caller_of,
     still_admitted,
 )
-from txglancecache.management.access.enforcement import AllowAll, Policy
 from txglancecache.management.access.gate import Gate
 from txglancecache.management.access.throttle import Throttle
 from txglancecache.management.access.tokens import ByToken
