@@ -143,7 +143,7 @@ def test_a_token_that_ends_in_the_queue(
     """The node's own account fetches what is left; for whom Glance forbids an image it does not."""
     node = start_proxy(config_file=account)
     images = [cloud.images.create(Payload(6 * MIB, seed=seed)) for seed in (9, 10, 11, 12)]
-    token = cloud.token("alice")
+    token = cloud.identity.issue("alice")  # one of its own, which nobody else needs
     relay.pace(3 * MIB)
     jobs = prefetch(node, *images, token=token)
     node.until_holds(images[0], MIB)
