@@ -15,7 +15,7 @@ from txglancecache.cache.events import EventLog
 from txglancecache.cache.roster import Slot
 from txglancecache.cache.status import CacheStatus, EntryStatus, Freed, QuarantineFile, ReaderStatus
 from txglancecache.cache.verify import Verifier
-from txglancecache.errors import DigestMismatch, JobFailed, StoreError
+from txglancecache.errors import DigestMismatch, EntryDropped, JobFailed, StoreError
 from txglancecache.store.directory import Directory
 from txglancecache.store.index import Index
 from txglancecache.waiting import InThread, Outcome, Signal
@@ -80,21 +80,23 @@ class Steward:
         return await self.purge_many([image_id]) == 1
 
     async def purge_all(self) -> int:
-        """Drop every image; returns how many there were.
+        """Drop every image; returns how many there were. What is being prefetched is begun anew.
 
         :raises StoreError: a file would not go; all the others have, and no image is found any more.
         """
         orphans = Outcome.of(Deferred.fromCoroutine(self._cache.purge_orphans()))
-        return await self._purge([slot.entry for slot in self._cache.roster], orphans)
+        entries = [slot.entry for slot in self._cache.roster]
+        return await self._purge(entries, orphans, EntryDropped("the image was purged"))
 
     async def purge_many(self, image_ids: Sequence[str]) -> int:
-        """Drop those of these images that are there; returns how many were.
+        """Drop those of these images that are there; returns how many were. Their prefetches end.
 
         :raises StoreError: a file would not go; all the others have, and none of them is found any more.
         """
         orphans = Outcome.of(Deferred.fromCoroutine(self._cache.purge_orphans(image_ids)))
         slots = [self._slot(image_id) for image_id in image_ids]
-        return await self._purge([slot.entry for slot in slots if slot is not None], orphans)
+        entries = [slot.entry for slot in slots if slot is not None]
+        return await self._purge(entries, orphans, JobFailed("the image was purged meanwhile"))
 
     def pin(self, image_id: str) -> bool:
         """Never evict the image; ``False`` if it is not there."""
@@ -128,7 +130,9 @@ class Steward:
         await self._cache.batches.each(self._cache.roster, look_at)
         freed = sum(entry.account.charged.total for entry in entries)
         failures: list[StoreError] = []
-        removed = await _to_the_end(self._remove(entries, failures))
+        removed = await _to_the_end(
+            self._remove(entries, EntryDropped("the image was cleaned away"), failures)
+        )
         files = await self._disk(lambda: list(self._directory.bodies()))
         # Asked for after the listing: a file that came since then is not in it.
         known = {
@@ -189,9 +193,12 @@ class Steward:
     def _slot(self, image_id: str) -> Slot | None:
         return self._cache.roster.find(self._cache.key(image_id))
 
-    async def _purge(self, entries: Sequence[Entry], orphans: Outcome[None]) -> int:
+    async def _purge(self, entries: Sequence[Entry], orphans: Outcome[None], told: Exception) -> int:
+        """
+        :param told: what is said to those who are prefetching one of them.
+        """
         failures: list[StoreError] = []
-        count = await _to_the_end(self._remove(entries, failures))
+        count = await _to_the_end(self._remove(entries, told, failures))
         try:
             await orphans.wait()
         except StoreError as error:
@@ -200,25 +207,25 @@ class Steward:
             raise failures[0]
         return count
 
-    async def _remove(self, entries: Sequence[Entry], failures: list[StoreError]) -> int:
+    async def _remove(self, entries: Sequence[Entry], told: Exception, failures: list[StoreError]) -> int:
         """Remove those that are still there; returns how many were. ``failures`` tells of files that stay."""
         count = 0
 
         async def remove(batch: list[Entry]) -> None:
             nonlocal count
-            count += await self._remove_batch(batch, failures)
+            count += await self._remove_batch(batch, told, failures)
 
         await self._cache.batches.each(entries, remove)
         return count
 
-    async def _remove_batch(self, entries: list[Entry], failures: list[StoreError]) -> int:
+    async def _remove_batch(self, entries: list[Entry], told: Exception, failures: list[StoreError]) -> int:
         purged = [entry for entry in entries if self._cache.roster.remove(entry)]
         self._cache.counters.purges += len(purged)
         for entry in purged:
             self.events.note("purged", entry.image.image_id)
             for reader in list(entry.readers):
                 if reader.for_cache:
-                    reader.fail(JobFailed("the image was dropped meanwhile"), abort=True)
+                    reader.fail(told, abort=True)
         removals = [Outcome.of(entry.body.remove()) for entry in purged]
         await self._index.flush()
         for removal in removals:

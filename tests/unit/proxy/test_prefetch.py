@@ -159,6 +159,19 @@ async def test_a_cancelled_prefetch_stops_its_transfer(desk: Desk) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_emptying_the_cache_leaves_the_queue(desk: Desk) -> None:
+    """What was under way goes back to where it waits, and is fetched anew."""
+    desk.rig.origin.slow = Deferred()
+    job = desk.fetch("one")
+    await eventually(lambda: len(desk.rig.origin.transfers()) == 1)
+    assert await desk.rig.steward.purge_all() == 1
+    await eventually(lambda: desk.now(job).state is JobState.QUEUED)
+    slow, desk.rig.origin.slow = desk.rig.origin.slow, None
+    slow.callback(None)
+    assert (await desk.over(job)).state is JobState.DONE
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_purge_ends_the_prefetch(desk: Desk) -> None:
     """The transfer stops, and the job says why there is nothing in the cache."""
     desk.rig.origin.slow = Deferred()
@@ -166,7 +179,7 @@ async def test_a_purge_ends_the_prefetch(desk: Desk) -> None:
     await eventually(lambda: len(desk.rig.origin.transfers()) == 1)
     assert await desk.rig.steward.purge("one")
     failed = await desk.over(job)
-    assert (failed.state, failed.error) == (JobState.FAILED, "the image was dropped meanwhile")
+    assert (failed.state, failed.error) == (JobState.FAILED, "the image was purged meanwhile")
     await eventually(lambda: desk.rig.cache.roster.leaving == [])
     fills, reserved = desk.rig.cache.roster.fills, desk.rig.steward.status().reserved
     assert (fills, reserved) == (set(), 0)
