@@ -155,6 +155,29 @@ def _made_up(rng: random.Random) -> bytes:
     return bytes(data)
 
 
+def test_bodies_that_the_origin_does_not_read(node: Launch, campaign: Campaign) -> None:
+    """Do not become the beginning of somebody else's request."""
+    hidden = b"hello"
+    times = campaign.scale(20, 400)
+    seen: Counter[str] = Counter()
+    asked = f"http://{LOOPBACK}:{node.data_port}/v2/images/a/file"
+    for number in range(times):
+        head = b"GET /v2/images/a HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n" % len(hidden)
+        with socket.create_connection((LOOPBACK, node.data_port), timeout=10) as client:
+            client.sendall(head + b"\r\n" + hidden)
+            assert client.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+        answer = request("GET", asked, token=f"token {number}")
+        seen["right" if answer.body == body_of("a") else "another's"] += 1
+    assert seen == {"right": times}
+    campaign.record(
+        "Security",
+        "a request with a body that Glance does not read, and one of somebody else behind it",
+        times=times,
+        clients=seen,
+        lost="nothing",
+    )
+
+
 def test_requests(node: Launch, campaign: Campaign) -> None:
     """Whatever is said to either site: no answer is a bug, and what is meant well is answered meanwhile."""
     seeds = random.Random() if campaign.whole else random.Random(905)

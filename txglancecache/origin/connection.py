@@ -145,7 +145,8 @@ class OriginConnection(protocol.Protocol):
             return
         if self._owes_body:
             self.abort()
-        elif reusable:
+        elif reusable and self._upload is None:
+            # An origin that did not read a body would take it for the next request, which is somebody else's.
             self._drop_spare()
             self.read()
             self._released(self)
