@@ -291,7 +291,11 @@ async def test_expecting_to_continue(front: Front) -> None:
         peer.send(b"HTTP/1.1 204 No Content\r\n\r\n")
         await peer.gone()
 
-    front.origin.scripts = (expecting,)
+    async def silent(peer: Peer) -> None:
+        await peer.head()
+        await peer.gone()
+
+    front.origin.scripts = (expecting, silent)
     client = await front.ask(
         b"PUT /x HTTP/1.1\r\nHost: x\r\nexpect: 100-Continue\r\nContent-Length: 5\r\n\r\n"
     )
