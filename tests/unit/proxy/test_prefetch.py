@@ -65,6 +65,14 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     await rig.stop()
 
 
+async def _under_way(desk: Desk) -> JobStatus:
+    """A prefetch that has begun, and waits for an origin that sends nothing."""
+    desk.rig.origin.slow = Deferred()
+    job = desk.fetch("one")
+    await eventually(lambda: len(desk.rig.origin.transfers()) == 1)
+    return job
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_prefetched_image_is_a_hit(desk: Desk) -> None:
     """The first download takes no byte from the origin."""
@@ -81,9 +89,7 @@ async def test_a_prefetched_image_is_a_hit(desk: Desk) -> None:
 @pytest_twisted.ensureDeferred
 async def test_a_prefetch_and_a_miss_are_one_transfer(desk: Desk) -> None:
     """Whoever comes second joins the first."""
-    desk.rig.origin.slow = Deferred()
-    job = desk.fetch("one")
-    await eventually(lambda: len(desk.rig.origin.transfers()) == 1)
+    job = await _under_way(desk)
     download = desk.rig.get("one")
     await eventually(lambda: len(desk.rig.cache.find("one").readers) == 2)  # type: ignore[union-attr]
     desk.rig.origin.slow.callback(None)
@@ -147,9 +153,7 @@ async def test_what_the_origin_refuses_fails_with_its_answer(desk: Desk) -> None
 @pytest_twisted.ensureDeferred
 async def test_a_cancelled_prefetch_stops_its_transfer(desk: Desk) -> None:
     """Unless somebody downloads the image."""
-    desk.rig.origin.slow = Deferred()
-    job = desk.fetch("one")
-    await eventually(lambda: len(desk.rig.origin.transfers()) == 1)
+    job = await _under_way(desk)
     assert desk.jobs.cancel(job.id)
     # Not a byte had come: an entry without one is of use to nobody.
     await eventually(lambda: desk.rig.cache.find("one") is None)
@@ -161,9 +165,7 @@ async def test_a_cancelled_prefetch_stops_its_transfer(desk: Desk) -> None:
 @pytest_twisted.ensureDeferred
 async def test_emptying_the_cache_leaves_the_queue(desk: Desk) -> None:
     """What was under way goes back to where it waits, and is fetched anew."""
-    desk.rig.origin.slow = Deferred()
-    job = desk.fetch("one")
-    await eventually(lambda: len(desk.rig.origin.transfers()) == 1)
+    job = await _under_way(desk)
     assert await desk.rig.steward.purge_all() == 1
     await eventually(lambda: desk.now(job).state is JobState.QUEUED)
     slow, desk.rig.origin.slow = desk.rig.origin.slow, None
@@ -174,9 +176,7 @@ async def test_emptying_the_cache_leaves_the_queue(desk: Desk) -> None:
 @pytest_twisted.ensureDeferred
 async def test_a_purge_ends_the_prefetch(desk: Desk) -> None:
     """The transfer stops, and the job says why there is nothing in the cache."""
-    desk.rig.origin.slow = Deferred()
-    job = desk.fetch("one")
-    await eventually(lambda: len(desk.rig.origin.transfers()) == 1)
+    job = await _under_way(desk)
     assert await desk.rig.steward.purge("one")
     failed = await desk.over(job)
     assert (failed.state, failed.error) == (JobState.FAILED, "the image was purged meanwhile")
@@ -188,9 +188,7 @@ async def test_a_purge_ends_the_prefetch(desk: Desk) -> None:
 @pytest_twisted.ensureDeferred
 async def test_a_purge_ends_the_prefetch_and_not_the_download(desk: Desk) -> None:
     """Who downloads the image gets it to the end."""
-    desk.rig.origin.slow = Deferred()
-    job = desk.fetch("one")
-    await eventually(lambda: len(desk.rig.origin.transfers()) == 1)
+    job = await _under_way(desk)
     download = desk.rig.get("one")
     await eventually(lambda: len(desk.rig.cache.find("one").readers) == 2)  # type: ignore[union-attr]
     assert await desk.rig.steward.purge("one")
@@ -205,9 +203,7 @@ async def test_a_purge_ends_the_prefetch_and_not_the_download(desk: Desk) -> Non
 @pytest_twisted.ensureDeferred
 async def test_what_was_dropped_is_not_done(desk: Desk) -> None:
     """An image that left for what had befallen its file is fetched again."""
-    desk.rig.origin.slow = Deferred()
-    job = desk.fetch("one")
-    await eventually(lambda: len(desk.rig.origin.transfers()) == 1)
+    job = await _under_way(desk)
     entry = desk.rig.cache.find("one")
     assert entry is not None
     desk.rig.cache.drop(entry, "the disk failed")
