@@ -41,13 +41,13 @@ def service_session(files: Sequence[str]) -> Session | None:
     loading.register_auth_conf_options(conf, GROUP)
     loading.register_session_conf_options(conf, GROUP)
     try:
-        conf(args=[], default_config_files=list(files), default_config_dirs=[], use_env=False)
+        _read(conf, files)
         auth = loading.load_auth_from_conf_options(conf, GROUP)
         if auth is None:
             return None
         session: Session = loading.load_session_from_conf_options(conf, GROUP, auth=auth)
     except (cfg.Error, ClientException, ValueError) as error:
-        raise ConfigurationError(f"[{GROUP}]: {' '.join(str(error).split())}") from None
+        raise _wrong(error) from None
     if session.timeout is None:
         session.timeout = _TIMEOUT
     return session
@@ -60,10 +60,18 @@ def _is_named(files: Sequence[str]) -> bool:
         [cfg.StrOpt("auth_type", deprecated_name="auth_plugin"), cfg.StrOpt("auth_section")], GROUP
     )
     try:
-        conf(args=[], default_config_files=list(files), default_config_dirs=[], use_env=False)
+        _read(conf, files)
     except cfg.Error as error:
-        raise ConfigurationError(f"[{GROUP}]: {' '.join(str(error).split())}") from None
+        raise _wrong(error) from None
     return bool(conf[GROUP].auth_type or conf[GROUP].auth_section)
+
+
+def _read(conf: cfg.ConfigOpts, files: Sequence[str]) -> None:
+    conf(args=[], default_config_files=list(files), default_config_dirs=[], use_env=False)
+
+
+def _wrong(error: Exception) -> ConfigurationError:
+    return ConfigurationError(f"[{GROUP}]: {' '.join(str(error).split())}")
 
 
 @define(eq=False)
