@@ -124,8 +124,15 @@ class Origin(Resource):
             return NOT_DONE_YET
         if self.slow is None:
             return body
-        self.slow.addCallback(lambda _: request.write(body))
-        self.slow.addCallback(lambda _: request.finish())
+        gone: list[object] = []
+        request.notifyFinish().addErrback(gone.append)
+
+        def answer(_: None) -> None:
+            if not gone:
+                request.write(body)
+                request.finish()
+
+        self.slow.addCallback(answer)
         return NOT_DONE_YET
 
     def transfers(self) -> list[str | None]:
