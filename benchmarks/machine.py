@@ -1,5 +1,6 @@
 """Where a run took place, and with what."""
 
+import mmap
 import os
 import platform
 import re
@@ -27,6 +28,17 @@ def machine(where: Path) -> Mapping[str, str]:
         "File system": _file_system(where),
         "Load before it began": f"{os.getloadavg()[0]:.1f}",
     }
+
+
+def have_memory(count: int) -> None:
+    """Have so many bytes of memory that is free and really there.
+
+    A host takes back in large pieces what its guest has freed. The next to write a file there pays for getting
+    it again, more than the writing costs, and which server that is is a matter of chance.
+    """
+    with mmap.mmap(-1, count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        memory.madvise(mmap.MADV_HUGEPAGE)
+        memory[:: mmap.PAGESIZE] = bytes(count // mmap.PAGESIZE)
 
 
 def versions(installation: Installation | None) -> Mapping[str, str]:

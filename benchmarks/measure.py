@@ -15,6 +15,7 @@ from attrs import asdict, define, field, frozen
 from benchmarks import client, processtree
 from benchmarks.client import Load
 from benchmarks.figures import Sample, Samples, percentile, turns
+from benchmarks.machine import have_memory
 from benchmarks.stage import Server, Stage
 from tests.cloud.install import CHECKOUT
 from tests.cloud.payload import GIB
@@ -26,14 +27,21 @@ Turn = Callable[[], Sample]
 _AFTERMATH = 0.3
 
 
-def interleaved(stage: Stage, what: str, servers: Mapping[str, Turn], rounds: int | None = None) -> Samples:
-    """Let the servers take turns, each in the first place as often as any other."""
+def interleaved(
+    stage: Stage, what: str, servers: Mapping[str, Turn], rounds: int | None = None, memory: int = 0
+) -> Samples:
+    """Let the servers take turns, each in the first place as often as any other.
+
+    :param memory: bytes of free memory that each turn finds, for what it writes.
+    """
     samples = Samples()
     os.sync()  # the disk has nothing left to do for what came before
     rounds = stage.scale.rounds if rounds is None else rounds
     for number, order in enumerate(turns(list(servers), rounds), 1):
         stage.say(f"  {what}: round {number} of {rounds}")
         for name in order:
+            if memory:
+                have_memory(memory)
             samples.add(name, servers[name]())
     return samples
 

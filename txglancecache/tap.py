@@ -216,18 +216,20 @@ def _admission(settings: Settings, reactor: Any, pools: Pools) -> Admission:
 
 
 def _cache(settings: Settings, reactor: Any, directory: Directory, index: Index, pools: Pools) -> Cache:
+    check = DigestCheck(settings.digest_check)
+    hashing = pools.hash if check is DigestCheck.BEFORE else pools.audit
     return Cache(
         settings.origin,
         directory,
         index,
         reactor,
-        Threads(disk=pools.disk, fill=pools.fill, hash=pools.hash),
+        Threads(disk=pools.disk, fill=pools.fill, hash=hashing),
         S3Fifo(),
         CacheSettings(
             max_size=settings.max_size,
             min_free=settings.min_free,
             max_entries=settings.max_entries,
-            digest_check=DigestCheck(settings.digest_check),
+            digest_check=check,
             fill=FillSettings(
                 retries=settings.fill_retries,
                 finish=settings.finish_fills,
@@ -266,7 +268,7 @@ class _Core:
         glance = Glance(client, reactor)
         index = Index(directory.index_path, reactor, pools.index)
         cache = _cache(settings, reactor, directory, index, pools)
-        steward = Steward(cache, directory, index, pools.disk, pools.hash)
+        steward = Steward(cache, directory, index, pools.disk, pools.audit)
         account = ServiceCredentials(service_session(settings.config_files), pools.account)
         chores = Chores(cache, steward, glance, client, account)
         job_settings = JobSettings(settings.jobs_at_once, settings.job_attempts)

@@ -35,7 +35,7 @@ def run(stage: Stage) -> Row:
     }
     for warmed_up in turns.values():
         warmed_up()
-    samples = measure.interleaved(stage, "misses", turns)
+    samples = measure.interleaved(stage, "misses", turns, memory=size + size // 2)
     what = f"miss, {sized(size)}, digest check off"
     figures = [
         Figure(

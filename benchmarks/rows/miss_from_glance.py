@@ -47,7 +47,7 @@ def run(stage: Stage) -> Row:
         for warmed_up in turns.values():
             warmed_up()
         name = "file" if store == FILE_STORE else store
-        samples = measure.interleaved(stage, f"{name} store", turns)
+        samples = measure.interleaved(stage, f"{name} store", turns, memory=size + size // 2)
         what = f"miss from a real Glance, {name} store, digest check on: throughput /"
         ratio = partial(samples.ratios, "bytes_per_second")
         if store == SWIFT_STORE:

@@ -7,7 +7,9 @@ on meanwhile. Threads do not survive a fork; none exists before :meth:`Pools.sta
 from __future__ import annotations
 
 import os
+import sys
 from functools import partial
+from threading import Thread
 from typing import Any, cast
 
 from attrs import define, field
@@ -21,6 +23,8 @@ from txglancecache.waiting import InThread
 _DISK_THREADS = 8
 #: Transfers from the origin at once; each mostly waits for its socket.
 _FILL_THREADS = 64
+#: By how much less than others, in the kernel's terms of niceness, they matter whom nobody waits for.
+_NICENESS = 10
 
 
 @define(eq=False)
@@ -32,6 +36,7 @@ class Pools:
     disk: InThread = field(init=False)
     fill: InThread = field(init=False)
     hash: InThread = field(init=False)
+    audit: InThread = field(init=False)
     index: InThread = field(init=False)
     account: InThread = field(init=False)
 
@@ -39,6 +44,7 @@ class Pools:
         self.disk = self._pool("disk", _DISK_THREADS)
         self.fill = self._pool("fill", _FILL_THREADS)
         self.hash = self._pool("hash", os.cpu_count() or 1)
+        self.audit = self._pool("audit", os.cpu_count() or 1, _Unhurried)  # hashing for which no client waits
         self.index = self._pool("index", 1)  # one, so that what is put first is written first
         self.account = self._pool("account", 1)  # whom Keystone keeps waiting keeps nobody else waiting
 
@@ -52,8 +58,18 @@ class Pools:
         for pool in self._pools:
             pool.stop()
 
-    def _pool(self, name: str, most: int) -> InThread:
+    def _pool(self, name: str, most: int, kind: type[Thread] = Thread) -> InThread:
         pool = ThreadPool(0, most, name)
+        pool.threadFactory = kind
         self._pools.append(pool)
         run: Any = partial(deferToThreadPool, self._reactor, pool)
         return cast(InThread, run)
+
+
+class _Unhurried(Thread):
+    """Runs when others leave it a processor, and a little also when they do not."""
+
+    def run(self) -> None:
+        if sys.platform == "linux":  # elsewhere that would be said of the whole process
+            os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
+        super().run()
