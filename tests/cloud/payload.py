@@ -55,8 +55,8 @@ class Payload:
         end = self.size if stop is None else min(stop, self.size)
         while start < end:
             number, offset = divmod(start, MIB)
-            block = number.to_bytes(8, "big") + self._block[8:]
-            piece = block[offset : offset + end - start]
+            last = offset + end - start
+            piece = number.to_bytes(8, "big")[offset:last] + self._block[max(offset, 8) : last]
             yield piece
             start += len(piece)
 

@@ -50,16 +50,16 @@ class Service:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, number)
 
-    def until(self, ready: Callable[[], bool], what: str, seconds: float = 60) -> None:
-        """Wait until `ready()`; the program's end or the time-out is a ServiceFailed that carries its last
-        words."""
+    def until(self, ready: Callable[[], bool], what: str, seconds: float = 60, look: float = 0.05) -> None:
+        """Wait until `ready()`, which is asked every `look` seconds; the program's end or the time-out is a
+        ServiceFailed that carries its last words."""
         deadline = time.monotonic() + seconds
         while not ready():
             if self.popen.poll() is not None:
                 raise ServiceFailed(f"{self.name} ended with {self.popen.returncode}:\n{self.tail()}")
             if time.monotonic() > deadline:
                 raise ServiceFailed(f"{self.name}: {what} not within {seconds:.0f} s:\n{self.tail()}")
-            time.sleep(0.05)
+            time.sleep(look)
 
     def until_answers(self, url: str, seconds: float = 60) -> None:
         self.until(lambda: answers(url), f"an answer from {url}", seconds)

@@ -143,7 +143,12 @@ class Proxy:
 
     def images(self) -> dict[str, Any]:
         """What the cache holds, by image id."""
-        listed = call("GET", f"{self.manage_url}/cache/images").json()["images"]
+        listed: list[Any] = []
+        page: str | None = "/cache/images"
+        while page:
+            answer = call("GET", self.manage_url + page).json()
+            listed += answer["images"]
+            page = answer["next"]
         return {entry["id"]: entry for entry in listed}
 
     def entry(self, image: Image) -> Any:
