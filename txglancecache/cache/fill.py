@@ -38,6 +38,7 @@ from txglancecache.errors import (
     StoreError,
 )
 from txglancecache.extents import Extents
+from txglancecache.origin.client import Response
 from txglancecache.waiting import InThread, Signal
 
 _log = Logger()
@@ -96,6 +97,8 @@ class Fill:
     _ended: Signal = field(factory=Signal, init=False)
     _stopped: bool = field(default=False, init=False)
     _told: bool = field(default=False, init=False)
+    #: Why nothing is begun any more, while what was begun goes on.
+    _trouble: Exception | None = field(default=None, init=False)
     _updating: bool = field(default=False, init=False)
     _due: bool = field(default=False, init=False)
 
@@ -123,6 +126,7 @@ class Fill:
         if not reader.missing:
             return
         self._whole = self._whole or reader.whole
+        self._trouble = None
         if source not in self._sources:
             self._sources.append(source)
             del self._sources[:-_SOURCES_KEPT]
@@ -256,28 +260,28 @@ class Fill:
         return True
 
     async def _carry_out(self, transfer: Transfer) -> None:
-        before = self._entry.extents.total
         try:
             await self._move(transfer)
+            self._failures = 0
         except TransferStopped:
             pass
         except RangesUnsupported:
             self._ranged = False
             self._undo_split(transfer)
         except SourceRefused as error:
-            self._refused(error)
+            self._refused(transfer, error)
         except ImageChanged as error:
-            self._doubt(error)
+            self._doubt(transfer, error)
         except FillFailed as error:
-            self._give_up(error)
+            self._give_up(error, transfer)
         except OriginError as error:
-            self._broke(error, brought=self._entry.extents.total - before)
+            self._broke(transfer, error)
         except StoreError as error:
-            self._give_up(error)
+            self._give_up(error, transfer)
             self._observer.disk_failed(self._entry, error)
         except Exception as error:
             # Nobody knows what it was. To begin again at once could go on for ever.
-            self._give_up(FillFailed(f"unexpectedly, {error!r}"))
+            self._give_up(FillFailed(f"unexpectedly, {error!r}"), transfer)
             raise
         finally:
             self._transfers.remove(transfer)
@@ -287,7 +291,6 @@ class Fill:
 
     async def _move(self, transfer: Transfer) -> None:
         entry, span = self._entry, transfer.span
-        size = entry.image.size
         await entry.account.reserve(span.start, span.stop)
         fd = await entry.body.opened()
         if not self._sources:
@@ -298,13 +301,18 @@ class Fill:
         # An answer that can only be had whole goes on to the end: nobody needs what is there already.
         span.shorten(wanted.stop)
         self._counters.transfers += 1
+        present = Extents.of((0, entry.image.size)).difference(wanted)
+        await transfer.run(self._fetch(source, span.start, stop), span.start, fd, present)
+
+    async def _fetch(self, source: Source, start: int, stop: int) -> Response:
         try:
-            answer = source.fetch(span.start, stop, size)
-            await transfer.run(answer, span.start, fd, Extents.of((0, size)).difference(wanted))
+            response = await source.fetch(start, stop, self._entry.image.size)
         except SourceRefused:
             if source in self._sources:
                 self._sources.remove(source)
             raise
+        self._misfits = 0
+        return response
 
     def _undo_split(self, failed: Transfer) -> None:
         """Have the transfer that was to stop where ``failed`` began go on instead, up to the next byte that
@@ -325,41 +333,45 @@ class Fill:
         self._meter.add(count)
 
     def _grew(self, start: int, stop: int) -> None:
-        self._misfits = 0
         self._counters.bytes_filled += stop - start
         self._entry.grow(start, stop)
         self._grown.fire()
         self._observer.fill_grew(self._entry)
 
-    def _refused(self, error: SourceRefused) -> None:
+    def _refused(self, transfer: Transfer, error: SourceRefused) -> None:
         _log.info(
             "The origin refused to fill {key} for one client: {status}",
             key=self._entry.key,
             status=error.status,
         )
         if not self._sources:
-            self._give_up(FillFailed(str(error)))
+            self._give_up(FillFailed(str(error)), transfer)
 
-    def _doubt(self, error: ImageChanged) -> None:
+    def _doubt(self, transfer: Transfer, error: ImageChanged) -> None:
         """One answer that does not fit the image may be some proxy's own; two in a row are the origin's."""
         self._misfits += 1
         if self._misfits == 1:
-            self._broke(OriginError("the origin's answer does not fit the image"))
+            self._broke(transfer, OriginError("the origin's answer does not fit the image"))
         else:
             self._give_up(error)
             self._observer.outdated(self._entry)
 
-    def _broke(self, error: OriginError, *, brought: int = 0) -> None:
+    def _broke(self, transfer: Transfer, error: OriginError) -> None:
         """Try again later, at the place where it broke. Who brings a byte at a time does not get there."""
         self._counters.transfers_failed += 1
+        brought, retries = transfer.brought, self._settings.retries
         if brought and brought >= min(_PROGRESS, self._entry.image.size // _PROGRESS_OF_SMALL):
             self._failures = 0
         elif self._retry is None:  # what breaks together is one failure
             self._failures += 1
-        if self._failures > self._settings.retries:
-            self._give_up(FillFailed(str(error)))
-            return
-        delay = min(_LONGEST_DELAY, _FIRST_DELAY * 2**self._failures) * random.uniform(0.8, 1.2)  # noqa: S311
+        if self._failures > retries:
+            if not self._others(transfer):
+                self._give_up(FillFailed(str(error)))
+                return
+            self._failures = retries
+            self._fail_lacking(FillFailed(str(error)), transfer)
+        delay = min(_LONGEST_DELAY, _FIRST_DELAY * 2.0 ** min(self._failures, 10))
+        delay *= random.uniform(0.8, 1.2)  # noqa: S311
         if isinstance(error, OriginOverloaded) and error.retry_after is not None:
             delay = max(delay, min(error.retry_after, _LONGEST_ASKED))
         _log.warn(
@@ -380,14 +392,36 @@ class Fill:
             self._retry.cancel()
             self._retry = None
 
-    def _give_up(self, error: Exception) -> None:
-        """Tell those who wait, and forget what was wanted: the next to ask begins anew."""
+    def _give_up(self, error: Exception, failed: Transfer | None = None) -> None:
+        """Tell those who wait, and forget what was wanted: the next to ask begins anew.
+
+        :param failed: the transfer whose failure this is. What others bring goes on to those who wait for it.
+        """
         _log.warn("Cannot fill {key}: {error}", key=self._entry.key, error=str(error))
         self._cancel_retry()
-        self._whole = False
         self._failures = self._misfits = 0
         self._sources.clear()
-        self._entry.fail_missing(error)
+        if failed is not None and self._others(failed):
+            self._trouble = error
+            self._fail_lacking(error, failed)
+        else:
+            self._whole = False
+            self._entry.fail_missing(error)
+
+    def _others(self, failed: Transfer) -> list[Transfer]:
+        return [transfer for transfer in self._transfers if transfer is not failed]
+
+    def _fail_lacking(self, error: Exception, failed: Transfer | None = None) -> None:
+        """Tell those who wait for bytes that no transfer, but perhaps the one that failed, is bringing."""
+        coming = Extents()
+        for transfer in self._transfers:
+            if transfer is not failed and transfer.position < transfer.span.stop:
+                coming = coming.add(transfer.position, transfer.span.stop)
+        for reader in list(self._entry.readers):
+            if self._lacks(reader):
+                next_byte = self._entry.extents.reach(reader.position)
+                if not coming.covers(next_byte, next_byte + 1):
+                    reader.fail(error, abort=False)
 
     def _verify_if_due(self) -> None:
         entry = self._entry
@@ -433,6 +467,9 @@ class Fill:
             self._ended.fire()
 
     def _come_to_rest(self) -> None:
+        if self._trouble is not None:
+            self._fail_lacking(self._trouble)
+        self._trouble = None
         self._told = False
         self._whole = False
         self._ranged = True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from attrs import define, field
 from twisted.logger import Logger
 
@@ -11,8 +13,9 @@ from txglancecache.cache.room import Account, Room
 from txglancecache.cache.status import Freed, QuarantineFile
 from txglancecache.extents import Extents
 from txglancecache.store.directory import Directory
-from txglancecache.waiting import InThread
+from txglancecache.waiting import InThread, Outcome
 
+_T = TypeVar("_T")
 _log = Logger()
 
 
@@ -63,9 +66,14 @@ class Quarantine:
 
     async def clear(self) -> Freed:
         """Delete all of it."""
-        found = await self._in_thread(self._directory.clear_quarantine)
-        self._count()
+        clearing = self._in_thread(self._directory.clear_quarantine)
+        clearing.addBoth(self._counted)  # also when whoever asked for it has left
+        found = await Outcome.of(clearing).wait()
         return Freed(len(found), sum(body.allocated for body in found))
+
+    def _counted(self, result: _T) -> _T:
+        self._count()
+        return result
 
     def _count(self) -> None:
         self._account.close()

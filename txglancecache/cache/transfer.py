@@ -43,10 +43,13 @@ class Transfer:
     :param in_thread: runs what blocks, a few seconds at a time.
     :param silence: seconds without a byte after which the origin counts as gone.
     :param min_rate: bytes a second that have to come, taken over so many seconds.
+
+    ``position`` is where in the body it is, ``brought`` how many bytes it has put into the file.
     """
 
     span: Span
     position: int = field(init=False)
+    brought: int = field(default=0, init=False)
     _written: Callable[[int, int], None]
     _came: Callable[[int], None]
     _reactor: FileReactor
@@ -114,6 +117,7 @@ class Transfer:
         self._came(came)
         for start, stop in spans:
             self.position = stop
+            self.brought += stop - start
             self._written(start, stop)
 
     async def _through_reactor(self, response: Response, sink: Sink) -> None:
