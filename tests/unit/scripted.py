@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from attrs import define, field
 from twisted.internet import reactor
@@ -12,6 +13,8 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IListeningPort
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+_T = TypeVar("_T")
 
 
 class Gone(Exception):
@@ -158,9 +161,19 @@ async def pause(seconds: float = 0) -> None:
     await turn
 
 
-async def eventually(condition: Callable[[], bool], seconds: float = 5) -> None:
+async def eventually(condition: Callable[[], bool], seconds: float = 20) -> None:
     """Waits until ``condition`` holds, and fails if it does not."""
     deadline = reactor.seconds() + seconds
     while not condition():
         assert reactor.seconds() < deadline, "it never came about"
         await pause(0.002)
+
+
+async def settled(value: Callable[[], _T]) -> _T:
+    """Waits until ``value`` is another no more, for 0.2 s and 20 turns of the reactor; what it is then."""
+    found, turns = value(), 0
+    while turns < 20:
+        await pause(0.01)
+        now = value()
+        found, turns = now, turns + 1 if now == found else 0
+    return found

@@ -79,7 +79,7 @@ def test_trusted_proxies(address: str, trusted: bool) -> None:
 def test_taking_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A process that takes another's place waits until that one has left the directory, and says so."""
     ending = Directory.open(tmp_path)
-    leaving = Timer(0.3, ending.close)
+    leaving = Timer(1, ending.close)
     leaving.start()
     tap.take_over(tmp_path, 60).close()
     leaving.join()

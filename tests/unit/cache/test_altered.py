@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 import os
 import sqlite3
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.cache.world import Origin, World, drain, failure_of, result
+from tests.unit.filetimes import let_pass
 from txglancecache.cache import verify
 from txglancecache.errors import BodyAltered, EntryDropped
 from txglancecache.store.schema import _ENTRIES, _JOBS, SCHEMA_VERSION
@@ -108,8 +108,9 @@ def cached(tmp_path: Path) -> Cached:
     world.clock.advance(5)
     entry = world.cache.find("image-1")
     assert entry is not None
-    time.sleep(0.01)  # longer than a file's times are exact
-    return Cached(world, origin, world.directory.body_path(entry.body.name))
+    path = world.directory.body_path(entry.body.name)
+    let_pass(path)
+    return Cached(world, origin, path)
 
 
 def assert_fetched_anew(world: World, origin: Origin) -> None:
@@ -183,8 +184,8 @@ def test_while_it_is_being_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     def hashing(*args: Any) -> None:
         hash_part(*args)
-        time.sleep(0.01)
         (path,) = world.directory.bodies_path.glob("*/*")
+        let_pass(path)
         overwritten(path)
 
     monkeypatch.setattr(verify, "hash_part", hashing)
@@ -199,8 +200,8 @@ def test_before_it_is_recorded(tmp_path: Path) -> None:
     world, origin = World(tmp_path / "cache"), Origin(BODY)
     with world.read(origin):
         origin.last.give()
-        time.sleep(0.01)
         (path,) = world.directory.bodies_path.glob("*/*")
+        let_pass(path)
         overwritten(path)
         world.clock.advance(5)
         assert world.cache.find("image-1") is None

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.cache.world import ORIGIN, Origin, World, drain, result
+from tests.unit.filetimes import let_pass
 from txglancecache.cache.audit import Audit, Report, absent
 from txglancecache.cache.cache import CacheSettings
 from txglancecache.extents import Extents
@@ -31,6 +32,7 @@ def path(tmp_path: Path) -> Path:
     with world.read(origin, 0, 1 << 19, image=origin.image("partial")):
         origin.last.give(1 << 19)
     result(world.cache.close())
+    let_pass(body(world.path, "whole"))
     return world.path
 
 

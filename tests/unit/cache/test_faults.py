@@ -120,14 +120,14 @@ async def fetch(origin: Origin, path: Path, begin: int) -> None:
     client = OriginClient(
         reactor,
         OriginURL("http", "127.0.0.1", server.number),
-        connect_timeout=5,
-        response_timeout=5,
+        connect_timeout=20,
+        response_timeout=20,
         max_connections=9,
     )
     directory = Directory.open(path)
     index = Index(directory.index_path, reactor, threads.deferToThread)
     pools = Threads(threads.deferToThread, threads.deferToThread, threads.deferToThread)
-    bounds = CacheSettings(1 << 30, 0, fill=FillSettings(retries=3, silence=5))
+    bounds = CacheSettings(1 << 30, 0, fill=FillSettings(retries=3, silence=20))
     cache = Cache("http://origin", directory, index, reactor, pools, S3Fifo(), bounds)
     cache.load()
     source = ImageSource(client, b"/file", [(b"Host", b"x")])

@@ -18,13 +18,13 @@ from attrs import define, field
 from twisted.internet import reactor, threads
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.ssl import PrivateCertificate
-from twisted.internet.task import deferLater
 from twisted.web.http import Request
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
 from tests.unit.certificates import write_certificate
-from txglancecache.delivery import sendfile
+from tests.unit.scripted import eventually, pause
+from txglancecache.delivery import pages, sendfile
 from txglancecache.delivery.copying import CopyingProducer
 from txglancecache.delivery.delivery import Delivery
 from txglancecache.delivery.pages import Pages
@@ -119,15 +119,15 @@ class Server:
 
     def connect(self) -> http.client.HTTPConnection:
         if self.tls:
-            return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=20, context=self.tls)
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+            return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=60, context=self.tls)
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
 
 
 @pytest.fixture(params=["plain", "tls"])
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
     body = tmp_path / "body"
     body.write_bytes(BODY)
-    bodies = Bodies(body, Delivery(reactor, threads.deferToThread, stall_timeout=1.0))
+    bodies = Bodies(body, Delivery(reactor, threads.deferToThread, stall_timeout=60.0))
     site = Site(bodies)
     context = None
     if request.param == "tls":
@@ -157,14 +157,6 @@ def _get(connection: http.client.HTTPConnection) -> str:
 
 def _open_files() -> int:
     return len(os.listdir("/proc/self/fd"))
-
-
-async def _until(condition: object, seconds: float = 10.0) -> None:
-    for _ in range(int(seconds / 0.02)):
-        if condition():  # type: ignore[operator]
-            return
-        await deferLater(reactor, 0.02, lambda: None)
-    raise AssertionError("it did not come about")
 
 
 DIGEST = hashlib.sha256(BODY).hexdigest()
@@ -201,19 +193,19 @@ async def test_many_clients_at_once(server: Server) -> None:
     found = [threads.deferToThread(one) for _ in range(8)]
     assert [await deferred for deferred in found] == [DIGEST] * 8
     assert server.bodies.delivery.turn.active == 0
-    await _until(lambda: _open_files() <= before)
+    await eventually(lambda: _open_files() <= before)
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_growing_file_is_followed(server: Server) -> None:
     """What is not there yet is waited for, for longer than a stalled client would be."""
-    server.bodies.there = 100
+    server.bodies.there, server.bodies.delivery.stall_timeout = 100, 3.0
     digest = threads.deferToThread(_get, server.connect())
-    await _until(lambda: server.bodies.sources and server.bodies.sources[0].position == 100)
-    await deferLater(reactor, 1.5, lambda: None)
+    await eventually(lambda: server.bodies.sources and server.bodies.sources[0].position == 100)
+    await pause(4)
     for there in (MIB, 3 * MIB + 5, len(BODY)):
         server.bodies.sources[0].grow(there)
-        await deferLater(reactor, 0.02, lambda: None)
+        await pause(0.02)
     assert await digest == DIGEST
 
 
@@ -291,17 +283,18 @@ async def test_a_client_that_leaves_frees_everything(server: Server, how: str) -
         if how == "reset":
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()
-    await _until(lambda: len(server.bodies.outcomes) == 5)
+    await eventually(lambda: len(server.bodies.outcomes) == 5)
     assert {type(outcome) for outcome in server.bodies.outcomes} <= {ClientGone}
-    await _until(lambda: _open_files() <= before)
+    await eventually(lambda: _open_files() <= before)
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_client_that_takes_nothing_is_given_up(server: Server) -> None:
     """A client that stops reading loses its connection after the stall time-out."""
     server.bodies.resize(LARGE)
+    server.bodies.delivery.stall_timeout = 1.0
     held = await threads.deferToThread(_ask_and_hold, server)
-    await _until(lambda: server.bodies.outcomes)
+    await eventually(lambda: server.bodies.outcomes)
     held.close()
     assert [type(outcome) for outcome in server.bodies.outcomes] == [ClientStalled]
 
@@ -337,7 +330,7 @@ async def test_the_way_fits_the_transport(server: Server, monkeypatch: pytest.Mo
     assert await threads.deferToThread(_get, server.connect()) == hashlib.sha256(BODY[:1000]).hexdigest()
     server.bodies.there = 999
     digest = threads.deferToThread(_get, server.connect())
-    await _until(lambda: len(used) == 2)
+    await eventually(lambda: len(used) == 2)
     server.bodies.sources[-1].grow(1000)
     assert await digest == hashlib.sha256(BODY[:1000]).hexdigest()
 
@@ -374,3 +367,23 @@ async def test_pages_that_are_not_in_memory(server: Server, monkeypatch: pytest.
     windows = [(start, start + MIB) for start in range(0, len(BODY), MIB)]
     assert [(start, stop) for start, stop, _ in fetched] == windows
     assert any(position < start for start, _, position in fetched)
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("server", ["plain"], indirect=True)
+async def test_pages_that_cannot_be_read(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the file's fault, whether they are wanted now or were to be read ahead of what is sent."""
+
+    def broken(fd: int, start: int, stop: int) -> None:
+        if start < bad < stop:
+            raise StoreError("cannot read a body: bad sectors")
+
+    monkeypatch.setattr(Pages, "ready", lambda *_: False)
+    monkeypatch.setattr(pages, "_read_in", broken)
+    monkeypatch.setattr(sendfile, "WINDOW", MIB)
+    for count, bad in enumerate((MIB // 2, 3 * MIB + 5), 1):
+        with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+            await threads.deferToThread(_get, server.connect())
+        await eventually(lambda: len(server.bodies.outcomes) == count)  # noqa: B023
+        assert isinstance(server.bodies.outcomes[-1], StoreError)
+        assert server.bodies.sources[-1].position <= bad

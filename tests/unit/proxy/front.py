@@ -38,7 +38,7 @@ class Front:
     @classmethod
     def before(cls, *scripts: Script, **options: Any) -> Front:
         origin = listen(*scripts)
-        settings = {"connect_timeout": 2.0, "response_timeout": 5.0, "max_connections": 8} | options
+        settings = {"connect_timeout": 20.0, "response_timeout": 20.0, "max_connections": 8} | options
         client = OriginClient(reactor, OriginURL("http", "127.0.0.1", origin.number), **settings)
         pass_through = PassThrough(client, pseudonym=b"cache", trusted=lambda address: False)
         requests: list[DataRequest] = []

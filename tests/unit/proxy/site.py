@@ -144,6 +144,13 @@ class Origin(Resource):
         ]
 
 
+class _OriginSite(Site):
+    """What the origin logs is its own business."""
+
+    def log(self, request: Request) -> None:
+        pass
+
+
 @define
 class Got:
     """What a client got."""
@@ -173,13 +180,13 @@ class Rig:
     _ports: list[IListeningPort] = field(factory=list, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._ports.append(reactor.listenTCP(0, Site(self.origin), interface="127.0.0.1"))
+        self._ports.append(reactor.listenTCP(0, _OriginSite(self.origin), interface="127.0.0.1"))
         url = f"http://127.0.0.1:{self._ports[0].getHost().port}"
         self.client = OriginClient(
             reactor,
             OriginURL.parse(url),
-            connect_timeout=2,
-            response_timeout=5,
+            connect_timeout=20,
+            response_timeout=20,
             max_connections=self.connections,
         )
         index, disk, fill, digest, self._clients = map(self._pool, (1, 4, 16, 2, 20))
@@ -192,7 +199,7 @@ class Rig:
             reactor,
             Threads(disk, fill, digest),
             S3Fifo(),
-            CacheSettings(self.max_size, 0, fill=FillSettings(retries=1, silence=5)),
+            CacheSettings(self.max_size, 0, fill=FillSettings(retries=1, silence=20)),
         )
         self.steward = Steward(self.cache, directory, rows, disk, digest)
         self.cache.load()
@@ -239,7 +246,7 @@ class Rig:
         headers = {"X-Auth-Token": token, **{name.replace("_", "-"): value for name, value in fields.items()}}
 
         def ask() -> Got:
-            connection = http.client.HTTPConnection("127.0.0.1", self._ports[1].getHost().port, timeout=20)
+            connection = http.client.HTTPConnection("127.0.0.1", self._ports[1].getHost().port, timeout=60)
             try:
                 connection.request(method, target, headers=headers)
                 answer = connection.getresponse()

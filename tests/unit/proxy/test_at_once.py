@@ -15,6 +15,7 @@ import pytest
 import pytest_twisted
 from attrs import define, evolve, field
 
+from tests.unit.filetimes import let_pass
 from tests.unit.proxy.site import Got, Rig
 from tests.unit.scripted import eventually
 from txglancecache.clients.limits import Limits
@@ -186,6 +187,7 @@ async def test_a_file_that_somebody_changed(rig: Rig, watch: Watch, how: str) ->
     (path,) = (path for path in (rig.path / "bodies").rglob("*") if path.is_file())
     entry = rig.cache.find("one")
     watch.answered.clear()
+    let_pass(path)
     if how == "written":
         path.write_bytes(b"x" * len(BODY))
     elif how == "replaced":

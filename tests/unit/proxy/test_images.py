@@ -48,7 +48,11 @@ async def test_a_miss_and_a_hit_look_alike_but_for_what_they_say_of_the_cache(ri
 @pytest_twisted.ensureDeferred
 async def test_sixteen_cold_clients_one_transfer(rig: Rig) -> None:
     """All get the whole body; all but the first are told that theirs was collapsed into another's."""
-    found = [await one for one in [rig.get("one") for _ in range(16)]]
+    rig.origin.slow = Deferred()
+    downloads = [rig.get("one") for _ in range(16)]
+    await eventually(lambda: [entry.readers for entry in rig.steward.entries()] == [16])
+    rig.origin.slow.callback(None)
+    found: list[Got] = [await one for one in downloads]
     assert [(got.status, len(got.body), got.headers) for got in found if got.body != BODY] == []
     statuses = sorted(got.headers["cache-status"] for got in found)
     assert statuses == ["node; fwd=miss; collapsed"] * 15 + ["node; fwd=miss; stored"]

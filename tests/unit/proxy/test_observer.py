@@ -23,11 +23,11 @@ class Noting:
     over: list[tuple[str, int, int, bool]] = field(factory=list)
 
     def began(self, how: str, waited: float) -> None:
-        assert 0 <= waited < 10
+        assert 0 <= waited < 60
         self.begun.append(how)
 
     def ended(self, how: str, seconds: float, from_disk: int, from_origin: int, *, whole: bool) -> None:
-        assert 0 <= seconds < 10
+        assert 0 <= seconds < 60
         self.over.append((how, from_disk, from_origin, whole))
 
 

@@ -17,7 +17,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.threads import deferToThread
 
 from tests.unit.proxy.front import Front
-from tests.unit.scripted import Peer, Script, eventually, pause
+from tests.unit.scripted import Peer, Script, eventually, pause, settled
 
 GET = b"GET /x HTTP/1.1\r\nHost: glance\r\n\r\n"
 PUT = b"PUT /x HTTP/1.1\r\nHost: glance\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -129,7 +129,7 @@ async def test_nothing_is_left_open(front: Front) -> None:
             await client.gone()
     await eventually(lambda: front.client._pool._open == set(front.client._pool._idle))
     await front.client.close()
-    await eventually(lambda: len(os.listdir("/proc/self/fd")) == before)
+    await eventually(lambda: len(os.listdir("/proc/self/fd")) <= before)
 
 
 # The answer
@@ -425,11 +425,7 @@ async def test_a_slow_client(front: Front) -> None:
     client.pause()
     client.send(GET)
     await eventually(lambda: sent > 0)
-    await pause(0.3)
-    stuck_at = sent
-    assert stuck_at < 40
-    await pause(0.05)
-    assert sent == stuck_at
+    assert await settled(lambda: sent) < 40
     client.resume()
     head = await client.head()
     assert b"Content-Length: 67108864\r\n" in head
@@ -496,7 +492,7 @@ class Sink:
             tail = b""
             while not tail.endswith(b"0\r\n\r\n"):
                 if self.slow.is_set():
-                    self.go_on.wait(10)
+                    self.go_on.wait(60)
                 count = connection.recv_into(self._buffer)
                 if count == 0:
                     return
@@ -560,11 +556,8 @@ async def test_an_upload_to_a_slow_origin(front: Front) -> None:
     sink.slow.set()
     before = resident()
     source, answer = await upload(front, sink, 100)
-    await pause(0.4)
-    stuck_at = source.sent
-    assert stuck_at < 40 * 2**20
-    await pause(0.1)
-    assert source.sent == stuck_at
+    await eventually(lambda: source.sent > 0)
+    assert await settled(lambda: source.sent) < 40 * 2**20
     assert resident() - before < 24 * 2**20
     sink.slow.clear()
     sink.go_on.set()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, cast
 
+import pytest
 from twisted.internet.interfaces import IReactorFromThreads
 
 from txglancecache.service.threads import Pools
@@ -28,16 +31,16 @@ class Reactor:
 def test_no_thread_before_the_start() -> None:
     """Nothing runs in a process that is yet to fork; what was asked for runs then."""
     reactor = Reactor()
-    before = threading.active_count()
+    before = set(threading.enumerate())
     pools = Pools(cast(IReactorFromThreads, reactor))
     results: list[str] = []
     pools.disk(threading.current_thread).addCallback(lambda thread: results.append(thread.name))
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before
     pools.start()
     reactor.run_one()
     assert "disk" in results[0]
     pools.stop()
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before
 
 
 def test_one_kind_of_work_does_not_wait_for_another() -> None:
@@ -59,3 +62,21 @@ def test_one_kind_of_work_does_not_wait_for_another() -> None:
     assert held.called
     assert results == ["fill", "index"]
     pools.stop()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux, where threads differ in niceness")
+def test_who_keeps_nobody_waiting_comes_last() -> None:
+    """Hashing that no client waits for leaves the processor to all the others, and to them alone."""
+    reactor = Reactor()
+    pools = Pools(cast(IReactorFromThreads, reactor))
+    pools.start()
+    found: dict[str, int] = {}
+    for name in ("disk", "fill", "hash", "audit", "index", "account"):
+        asked = getattr(pools, name)(os.getpriority, os.PRIO_PROCESS, 0)
+        asked.addCallback(lambda niceness, name=name: found.update({name: niceness}))
+        reactor.run_one()
+    pools.stop()
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    assert found.pop("audit") == min(ours + 10, 19)
+    assert set(found.values()) == {ours}
+    assert len(found) == 5
