@@ -178,14 +178,18 @@ class SendfileProducer:
             return
         self._warming = Deferred.fromCoroutine(self._pages.fetch(start, stop))
 
-        def warmed(result: Any) -> None:
+        def over(result: Any) -> Any:
+            # First of all: whoever is told of what comes of it may wait for the thread's end.
             self._warming = None
+            return result
+
+        def warmed(result: Any) -> None:
             self._warm_until = stop
             if self._missing_pages:
                 self._missing_pages = False
                 self._look_again(result)
 
-        self._warming.addCallbacks(warmed, self._source_failed)
+        self._warming.addBoth(over).addCallbacks(warmed, self._source_failed)
 
     def _source_failed(self, failure: Any) -> None:
         self._end(failure.value)
