@@ -52,11 +52,20 @@ def install(root: Path = CHECKOUT / ".cloud") -> Installation:
     with _locked(root / "lock"):
         if not stamp.exists() or stamp.read_text() != key:
             stamp.unlink(missing_ok=True)
-            print(f"Installing OpenStack into {root} (once, about a minute)", file=sys.stderr, flush=True)
+            _say(f"Installing OpenStack into {root}, once; what is done is in {_log(installation)}")
             _packages(installation)
             _templates(installation)
             stamp.write_text(key)
+            _say("OpenStack is installed")
     return installation
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _log(installation: Installation) -> Path:
+    return installation.root / "install.log"
 
 
 def _key(root: Path) -> str:
@@ -75,6 +84,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _packages(installation: Installation) -> None:
     venv = installation.root / "venv"
+    _say("- its packages: a minute, or more where they have to come from far away")
     shutil.rmtree(venv, ignore_errors=True)
     _run(installation, sys.executable, "-m", "venv", venv)
     pins = ("-c", REQUIREMENTS / "cloud-constraints.txt", "-r", REQUIREMENTS / "cloud.txt")
@@ -84,6 +94,7 @@ def _packages(installation: Installation) -> None:
 def _templates(installation: Installation) -> None:
     shutil.rmtree(installation.template, ignore_errors=True)
     installation.template.mkdir()
+    _say("- the databases of Keystone and Glance")
     for command in (
         *keystone.preparation(installation.bin, installation.template),
         *glance.preparation(installation.bin, installation.template),
@@ -92,7 +103,7 @@ def _templates(installation: Installation) -> None:
 
 
 def _run(installation: Installation, *command: str | Path) -> None:
-    log = installation.root / "install.log"
+    log = _log(installation)
     with log.open("ab") as output:
         code = subprocess.call(
             list(map(str, command)),
@@ -105,3 +116,10 @@ def _run(installation: Installation, *command: str | Path) -> None:
     if code:
         last = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
         raise InstallFailed(f"{' '.join(map(str, command))} ended with {code}:\n{last}")
+
+
+if __name__ == "__main__":
+    try:
+        install()
+    except InstallFailed as failed:
+        sys.exit(str(failed))

@@ -408,7 +408,7 @@ def test_handing_over(
     text = supervisor.log.read_text()
     assert not re.search(r"Traceback|Unhandled|#critical\]", text), text[-3000:]
     assert set(seen) == {"answered with 200"}, seen
-    assert seen["answered with 200"] > 100 * times
+    assert seen["answered with 200"] > 10 * times
     campaign.record(AREA, f"A node {what}", times=times, clients=seen)
 
 

@@ -51,7 +51,7 @@ class Browser:
     def run(self, script: str, *arguments: object) -> Any:
         return self.driver.execute_script(script, *arguments)
 
-    def until(self, condition: Callable[[], Any], what: str, seconds: float = 15) -> Any:
+    def until(self, condition: Callable[[], Any], what: str, seconds: float = 30) -> Any:
         return WebDriverWait(self.driver, seconds, poll_frequency=0.1).until(lambda _: condition(), what)
 
     def complaints(self) -> list[str]:

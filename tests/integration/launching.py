@@ -24,7 +24,7 @@ ROOT = Path(txglancecache.__file__).parent.parent
 TWISTD = Path(sys.executable).with_name("twistd")
 #: Where nobody listens: these tests need no origin but where they say so.
 NOWHERE = "http://127.0.0.1:1"
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 class UnixConnection(http.client.HTTPConnection):

@@ -11,13 +11,15 @@ import pytest
 from tests.cloud.install import CHECKOUT
 from tests.cloud.processes import environment
 
+pytestmark = pytest.mark.timeout(600)
+
 _NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
 
 
 def _benchmarks(*arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "benchmarks", *arguments]
     return subprocess.run(
-        command, cwd=CHECKOUT, env=environment(), capture_output=True, text=True, timeout=150
+        command, cwd=CHECKOUT, env=environment(), capture_output=True, text=True, timeout=280
     )
 
 

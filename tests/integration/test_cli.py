@@ -282,6 +282,7 @@ def test_interrupted_progress(alice: Shell, cloud: Cloud, relay: Relay, node: Pr
     """Ctrl-C ends the bar and not the job, which `queue` shows and can cancel."""
     image = cloud.images.create(LARGE)
     relay.pace(2 * MIB)
+    relay.hold(LARGE.size - MIB)
     with Terminal(alice, "prefetch", image.id, "--wait") as terminal:
         terminal.until("MiB/s")
         terminal.interrupt()

@@ -290,7 +290,7 @@ def test_idle_connections_end_at_once(launch: Launch) -> None:
         time.sleep(0.2)
         began = time.monotonic()
         assert launch.stop() == (0, "")
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
         assert fresh.recv(1) == b""
 
 

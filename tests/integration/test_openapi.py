@@ -40,6 +40,7 @@ def node(tmp_path: Path) -> Iterator[Launch]:
         origin.close()
 
 
+@pytest.mark.timeout(600)
 def test_document(node: Launch, tmp_path: Path) -> None:
     """Every answer is one that the document describes, whatever is asked; what it forbids is refused, what
     it allows is not; nothing is a bug."""
@@ -58,7 +59,7 @@ def test_document(node: Launch, tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=500,
     )
     # A body that was made up may be as long as the longest that is allowed.
     report = "\n".join(line[:300] for line in (ran.stdout + ran.stderr).splitlines())

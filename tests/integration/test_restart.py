@@ -1,6 +1,5 @@
 """What is on disk outlives the process, however it ends."""
 
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,10 +13,10 @@ from tests.cloud.images import Image
 from tests.cloud.payload import MIB, Payload
 from tests.cloud.proxy import Proxy
 from tests.cloud.relay import Relay
+from tests.faults.recorded import live_rows
 
 BODY = Payload(64 * MIB, seed=10)
 SMALL = Payload(4 * MIB, seed=11)
-RECORDED_WITHIN = 3.0  # seconds after which what is on disk is in the index too
 
 
 @pytest.fixture
@@ -31,8 +30,20 @@ def terminate(proxy: Proxy) -> None:
 
 
 def kill(proxy: Proxy) -> None:
-    time.sleep(RECORDED_WITHIN)
+    proxy.until(lambda: recorded(proxy) == held(proxy), "what is on disk in the index too")
     proxy.kill()
+
+
+def recorded(proxy: Proxy) -> dict[str, tuple[int, bool]]:
+    """How much of each image the index has, and whether it is verified."""
+    return {row.image_id: (row.total, row.verified) for row in live_rows(proxy.cache_dir)}
+
+
+def held(proxy: Proxy) -> dict[str, tuple[int, bool]]:
+    """The same as the running node has it."""
+    return {
+        image_id: (entry["bytes_on_disk"], entry["complete"]) for image_id, entry in proxy.images().items()
+    }
 
 
 both_ends = pytest.mark.parametrize("end", [terminate, kill], ids=["SIGTERM", "SIGKILL"])

@@ -14,6 +14,9 @@ import pytest
 
 from tests.integration.launching import ROOT
 
+#: Longer than the limits of what it runs: a package index may be slow.
+pytestmark = pytest.mark.timeout(600)
+
 #: What a source distribution has; a fresh copy, so that no earlier build gets into this one.
 SOURCE = (
     "setup.py",
@@ -33,7 +36,7 @@ def run(directory: Path, *command: str | Path) -> str:
         name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))
     }
     done = subprocess.run(
-        [str(word) for word in command], cwd=directory, env=kept, capture_output=True, text=True, timeout=300
+        [str(word) for word in command], cwd=directory, env=kept, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
