@@ -54,6 +54,9 @@ class GuardedResource(Resource):
         if not request.method.isupper():
             # Klein reads a method in small letters as if it were not.
             return answer_problem(request, Problem(HTTPStatus.NOT_IMPLEMENTED, "there is no such method"))
+        if not request.uri.startswith(b"/"):
+            # Some of it would go to the origin, which may repeat it to say that it is none.
+            return answer_problem(request, Problem(HTTPStatus.BAD_REQUEST, "the target is no path"))
         refusal = self._guard.refusal(
             request.method,
             fields.getRawHeaders(b"Host", []),

@@ -181,7 +181,7 @@ class ImageSource:
     """The bytes of one image, asked for with one client's header fields."""
 
     _client: OriginClient
-    _target: bytes
+    _target: bytes = field(repr=False)  # its query may hold secrets too
     _headers: Sequence[tuple[bytes, bytes]] = field(repr=False)
 
     async def fetch(self, start: int, stop: int, size: int) -> Response:

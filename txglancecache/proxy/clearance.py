@@ -31,7 +31,7 @@ class Asked:
     """
 
     image_id: str
-    target: bytes
+    target: bytes = field(repr=False)  # its query may hold secrets too
     headers: RawHeaders = field(repr=False)
     at: float = 0.0
 

@@ -137,6 +137,13 @@ def test_endless_body() -> None:
         assert sent < 2 << 20
 
 
+@pytest.mark.parametrize("target", [b"?x=1", b"cache", b"http://localhost/cache", b"localhost:443"])
+def test_no_path(target: bytes) -> None:
+    """A target that is no path is refused, and nobody else is asked what it means."""
+    answer = Connection().send(b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
 @pytest.mark.parametrize("method", [b"get", b"Get", b"head", b"delete"])
 def test_no_such_method(method: bytes) -> None:
     """A method in small letters is none, and gets past nobody who knows only those in capitals."""
