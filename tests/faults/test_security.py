@@ -1,25 +1,18 @@
-"""Nobody gets in: what belongs to one is neither given nor shown to another, by any way that there is, and no
-secret is left lying about."""
+"""Nobody gets in: what belongs to one is neither given nor shown to another, by any way that there is."""
 
-import hashlib
 import json
-import os
 import random
 import re
-import socket
-import ssl
-import stat
 import statistics
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from attrs import define, field, frozen
+from attrs import frozen
 
 from tests.cloud.client import Answer, request
 from tests.cloud.cloud import Cloud
@@ -27,37 +20,15 @@ from tests.cloud.fixtures import ProxyFactory
 from tests.cloud.images import Image
 from tests.cloud.payload import MIB, Payload
 from tests.cloud.ports import LOOPBACK
-from tests.cloud.processes import Processes
-from tests.cloud.proxy import Proxy, eventually
+from tests.cloud.proxy import Proxy
 from tests.cloud.relay import Relay
 from tests.faults.campaign import Campaign
-from tests.integration.endless import EndlessOrigin, body_of
-from tests.integration.launching import Launch
-from tests.unit.authority import Authority
+from tests.faults.raw import exchange, status_of
 from txglancecache.management.native.routes import OPERATIONS
 
 BODY = Payload(MIB, seed=901)
-LONG = Payload(4 * MIB, seed=902)
 #: Bytes in a row that show that an answer has some of the body in it.
 TELLING = 64
-
-
-def exchange(port: int, data: bytes, *, tls: ssl.SSLContext | None = None, seconds: float = 60) -> bytes:
-    """All that comes back for these bytes, as far as it is said that it is all."""
-    answer = bytearray()
-    plain = socket.create_connection((LOOPBACK, port), timeout=seconds)
-    spoken = tls.wrap_socket(plain, server_hostname="localhost") if tls else plain
-    with closing(plain), closing(spoken), suppress(ConnectionError):
-        spoken.sendall(data)
-        while piece := spoken.recv(1 << 16):
-            answer += piece
-    return bytes(answer)
-
-
-def status_of(answer: bytes) -> int:
-    """0: none."""
-    match = re.match(rb"HTTP/1\.1 ([0-9]{3}) ", answer)
-    return int(match[1]) if match else 0
 
 
 def is_in(payload: Payload, answer: bytes) -> bool:
@@ -245,40 +216,47 @@ def test_the_token_that_is_no_part_of_the_question(
 def test_a_refusal_tells_nothing(cloud: Cloud, proxy: Proxy, relay: Relay, campaign: Campaign) -> None:
     """Who is refused an image finds out neither by what is answered, nor by what the origin is asked, nor by
     how long it takes, whether others have it here."""
-    times: dict[bool, list[float]] = {True: [], False: []}
+    pairs: list[tuple[float, float]] = []
     differing: list[object] = []
     tokens = (cloud.token("bob"), cloud.token("reader"), None, "gAAAAABgarbage")
-    images = [cloud.images.create(BODY) for _ in range(2)]
-    assert proxy.download(images[0], cloud.token("alice")).sha512 == BODY.sha512
-    proxy.until_complete(images[0])
-    rounds = campaign.scale(5, 120)
-    for _ in range(rounds):
+    cached, other = (cloud.images.create(BODY) for _ in range(2))
+    assert proxy.download(cached, cloud.token("alice")).sha512 == BODY.sha512
+    proxy.until_complete(cached)
+    for number in range(campaign.scale(5, 120)):
         for token in tokens:
             for method in ("GET", "HEAD"):
-                told = []
-                for image in images:
-                    before = len(relay.of(image.path))
-                    described = len(relay.of(f"/v2/images/{image.id}"))
-                    began = time.monotonic()
-                    answer = proxy.get(image, token, method=method)
-                    times[image is images[0]].append(time.monotonic() - began)
-                    asked = [each.method for each in relay.of(image.path)[before:]]
-                    told.append(
-                        (_told(answer, image), asked, len(relay.of(f"/v2/images/{image.id}")) - described)
-                    )
-                if told[0] != told[1]:
-                    differing.append(told)
-    cached, not_cached = statistics.median(times[True]), statistics.median(times[False])
+                # Whichever comes second finds everything warm: each of them does as often as the other.
+                order = (cached, other) if (number + len(pairs)) % 2 else (other, cached)
+                asked = {image.id: _refused(proxy, relay, image, token, method) for image in order}
+                pairs.append((asked[cached.id][0], asked[other.id][0]))
+                if asked[cached.id][1] != asked[other.id][1]:
+                    differing.append((asked[cached.id][1], asked[other.id][1]))
+    slower = sum(one > another for one, another in pairs) / len(pairs)
+    medians = [statistics.median(times) * 1000 for times in zip(*pairs, strict=True)]
     campaign.record(
         "Security",
-        "refused requests for images that are cached and for others that are not",
-        times=len(times[True]) + len(times[False]),
-        clients=f"{len(differing)} that differ; medians {cached * 1000:.1f} ms cached, "
-        f"{not_cached * 1000:.1f} ms not cached",
+        "refused requests for an image that is cached and for another that is not, in turn",
+        times=2 * len(pairs),
+        clients=f"{len(differing)} pairs that differ; the cached one's answer the later in {slower:.1%} of "
+        f"{len(pairs)}; medians {medians[0]:.1f} ms cached, {medians[1]:.1f} ms not cached",
     )
     assert not differing, differing[:3]
-    # One question of the origin's more or less would be a factor of two.
-    assert max(cached, not_cached) < 1.6 * min(cached, not_cached)
+    # Were both alike, a share outside of these would come about once in millions of runs.
+    margin = campaign.scale(40, 10) / 100
+    assert abs(slower - 0.5) <= margin, slower
+
+
+def _refused(
+    proxy: Proxy, relay: Relay, image: Image, token: str | None, method: str
+) -> tuple[float, tuple[object, ...]]:
+    """How long a refusal took, and what was said to the client, and asked of the origin, for it."""
+    description = f"/v2/images/{image.id}"
+    before, described = len(relay.of(image.path)), len(relay.of(description))
+    began = time.monotonic()
+    answer = proxy.get(image, token, method=method)
+    seconds = time.monotonic() - began
+    asked = [each.method for each in relay.of(image.path)[before:]]
+    return seconds, (_told(answer, image), asked, len(relay.of(description)) - described)
 
 
 def _told(answer: Answer, image: Image) -> object:
@@ -289,231 +267,6 @@ def _told(answer: Answer, image: Image) -> object:
         if name.lower() not in ("date", "x-openstack-request-id", "x-compute-request-id")
     }
     return answer.status, fields, answer.body.replace(image.id.encode(), b"ID")
-
-
-# -- purging -------------------------------------------------------------------------------------
-
-
-@define(eq=False)
-class Downloaders:
-    """Clients that download an image again and again, in whole and in part."""
-
-    proxy: Proxy
-    image: Image
-    token: str
-    seen: Counter[str] = field(factory=Counter)
-    _over: threading.Event = field(factory=threading.Event)
-
-    @contextmanager
-    def at_work(self, count: int) -> Iterator[None]:
-        threads = [threading.Thread(target=self._work, args=(number,)) for number in range(count)]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            self._over.set()
-            for thread in threads:
-                thread.join()
-
-    def _work(self, number: int) -> None:
-        size = self.image.size
-        while not self._over.is_set():
-            if number % 2:
-                headers = {"Range": f"bytes={size // 2}-{size - 1}"}
-                got = self.proxy.download(self.image, self.token, headers=headers)
-                right = got.status == 206 and got.sha512 == self.image.payload.hash_of(size // 2, size)
-            else:
-                got = self.proxy.download(self.image, self.token)
-                right = got.status == 200 and got.sha512 == self.image.payload.sha512
-            if right:
-                self.seen["whole and right"] += 1
-            else:
-                self.seen["cut off" if got.status in (200, 206) and not got.whole else "wrong"] += 1
-
-
-def test_purges(cloud: Cloud, proxy: Proxy, relay: Relay, campaign: Campaign) -> None:
-    """When a purge has been answered the file is gone, and the next download comes from the origin, however
-    many are at it, filling, opening and being checked."""
-    token, image = cloud.token("alice"), cloud.images.create(LONG)
-    downloaders = Downloaders(proxy, image, token)
-    purges, files_left, stale = campaign.scale(8, 400), 0, 0
-    with downloaders.at_work(3):
-        for number in range(purges):
-            relay.pace((200 if number % 3 else 20) * MIB)
-            time.sleep((number % 7) * 0.01)
-            files = _bodies(proxy, image)
-            begun = len(relay.of(image.path))
-            answer = request("DELETE", f"{proxy.manage_url}/cache/images/{image.id}")
-            assert answer.status in (204, 404)
-            files_left += len(files & _bodies(proxy, image)) if answer.status == 204 else 0
-            got = proxy.download(image, token)
-            downloaders.seen["whole and right" if got.sha512 == LONG.sha512 else "wrong"] += 1
-            since = relay.of(image.path)[begun:]
-            if answer.status == 204:
-                stale += sum(each.received for each in since if each.status in (200, 206)) < image.size
-    campaign.record(
-        "Security",
-        "purges while others download, fill and are checked",
-        times=purges,
-        clients=downloaders.seen,
-        lost="nothing" if not (stale or files_left) else f"{stale} stale, {files_left} files left",
-    )
-    assert (stale, files_left, downloaders.seen["wrong"]) == (0, 0, 0), downloaders.seen
-
-
-def _bodies(proxy: Proxy, image: Image) -> set[str]:
-    key = hashlib.sha256(f"{proxy.origin}\n{image.id}".encode()).hexdigest()[:40]
-    return {path.name for path in proxy.cache_dir.glob(f"bodies/*/{key}.*")}
-
-
-# -- secrets -------------------------------------------------------------------------------------
-
-
-def test_secrets_are_nowhere(
-    cloud: Cloud, start_proxy: ProxyFactory, relay: Relay, campaign: Campaign
-) -> None:
-    """No token, no signature and no cookie is in any file, log, page or list, after hits, misses, refusals,
-    uploads, failures and jobs; nor in what the system shows of the process."""
-    proxy = start_proxy(manage_auth="keystone", keystone_url=cloud.keystone.url, authorization_ttl=60)
-    secrets = {
-        "alice's token": cloud.identity.issue("alice"),
-        "bob's token": cloud.identity.issue("bob"),
-        "the operator's token": cloud.identity.issue("admin"),
-        "a bad token": "gAAAAABnotreallyatoken0123456789",
-        "a signature": "5ig0123456789abcdef5ig",
-        "a cookie": "c00kie0123456789abcdef",
-        "a password": "cGFzc3dvcmQ6cGFzc3dvcmQ=",
-    }
-    shown = _use(cloud, proxy, relay, secrets, campaign.scale(1, 10))
-    shown += _seen_of(proxy)
-    proxy.kill()  # what is on disk then is what a stolen disk would show
-    places = [*shown, *_files_of(proxy)]
-    found = [
-        (what, where)
-        for where, content in places
-        for what, secret in secrets.items()
-        if secret.encode() in content
-    ]
-    campaign.record(
-        "Security",
-        f"looked for {len(secrets)} secrets in files, logs, pages, jobs, figures, /proc",
-        times=len(places),
-        clients=f"{len(found)} found",
-        lost=", ".join(f"{what} in {where}" for what, where in found) or "nothing",
-    )
-    assert not found
-    assert any("index.sqlite" in where for where, _ in places)
-    assert any(b"GET /v2/images/" in content for where, content in places if where.endswith(".log"))
-
-
-def _use(
-    cloud: Cloud, proxy: Proxy, relay: Relay, secrets: dict[str, str], rounds: int
-) -> list[tuple[str, bytes]]:
-    """Do all that can be done here with these secrets; what the management site says of it."""
-    alice, bob, admin = (secrets[f"{who} token"] for who in ("alice's", "bob's", "the operator's"))
-    fields = {
-        "Cookie": f"session={secrets['a cookie']}",
-        "Authorization": f"Basic {secrets['a password']}",
-        "Referer": f"http://there.example/?temp_url_sig={secrets['a signature']}",
-    }
-    query = f"?temp_url_sig={secrets['a signature']}&token={alice}"
-    said: list[tuple[str, bytes]] = []
-    for number in range(rounds):
-        image = cloud.images.create(BODY)
-        if number == 0:
-            relay.cut(MIB // 2)
-        url = proxy.url + image.path
-        for token in (alice, alice, bob, secrets["a bad token"], None):
-            for target in (url, url + query, proxy.url + "/v2/images" + query, proxy.url + "/v2/%0a" + query):
-                for method in ("GET", "HEAD"):
-                    answer = request(method, target, token=token, headers=fields)
-                    # What Glance's lists say of the question is the asker's own.
-                    if token in (bob, None) and target == url:
-                        said.append((f"an answer to {method}", str(answer.headers).encode() + answer.body))
-        upload = {**fields, "Content-Type": "application/octet-stream"}
-        queued = cloud.images.queue()
-        request(
-            "PUT", f"{proxy.url}/v2/images/{queued}/file{query}", token=alice, headers=upload, body=b"abc"
-        )
-        json_body = {"Content-Type": "application/json", **fields}
-        payload = json.dumps({"images": [image.id, cloud.images.create(BODY).id]}).encode()
-        manage = proxy.manage_url
-        assert (
-            request("POST", f"{manage}/cache/prefetch", token=admin, headers=json_body, body=payload).status
-            == 202
-        )
-        for token in (admin, secrets["a bad token"], bob):
-            for path in (
-                "/cache",
-                "/cache/images",
-                "/cache/jobs",
-                "/cache/events",
-                "/metrics",
-                "/cache/x",
-                "/v2/cache",
-            ):
-                answer = request("GET", f"{manage}{path}{query}", token=token, headers=fields)
-                answer = request("GET", f"{manage}{path}", token=token, headers=fields)
-                said.append((path, str(answer.headers).encode() + answer.body))
-    assert eventually(lambda: b'"queued"' not in _jobs(proxy, admin), 20)
-    said.append(("/cache/jobs", _jobs(proxy, admin)))
-    assert b"succeeded" in said[-1][1] or b"done" in said[-1][1], said[-1]
-    return said
-
-
-def _jobs(proxy: Proxy, token: str) -> bytes:
-    return request("GET", f"{proxy.manage_url}/cache/jobs", token=token).body
-
-
-def _seen_of(proxy: Proxy) -> list[tuple[str, bytes]]:
-    process = Path("/proc", str(proxy.service.pid))
-    return [(f"/proc/PID/{name}", (process / name).read_bytes()) for name in ("cmdline", "environ", "comm")]
-
-
-def _files_of(proxy: Proxy) -> list[tuple[str, bytes]]:
-    files = [path for path in proxy.directory.rglob("*") if path.is_file()]
-    logs = list(proxy.logs.glob(f"{proxy.directory.name}-*.log"))
-    assert files
-    assert logs
-    return [(str(path.relative_to(path.parents[1])), path.read_bytes()) for path in [*files, *logs]]
-
-
-@contextmanager
-def _umask(mask: int) -> Iterator[None]:
-    before = os.umask(mask)
-    try:
-        yield
-    finally:
-        os.umask(before)
-
-
-def test_files_are_for_nobody_else(processes: Processes, tmp_path: Path, campaign: Campaign) -> None:
-    """Whatever the umask: nobody else can read a file, or write into a directory, of the cache's."""
-    origin = EndlessOrigin()
-    modes: Counter[str] = Counter()
-    try:
-        for mask in (0o000, 0o022)[: campaign.scale(1, 2)]:
-            launch = Launch(tmp_path / f"{mask:03o}")
-            launch.directory.mkdir()
-            with _umask(mask):
-                launch.start(*launch.flags(origin=origin.url, max_size="64MiB"))
-            try:
-                for number in range(5):
-                    url = f"http://{LOOPBACK}:{launch.data_port}/v2/images/image-{number}/file"
-                    assert request("GET", url).body == body_of(f"image-{number}")
-                time.sleep(1)  # for the index, which is written behind
-                found = [launch.cache_dir, *launch.cache_dir.rglob("*")]
-                assert {"index.sqlite", "index.sqlite-wal", "lock"} <= {path.name for path in found}
-                modes.update(f"{stat.S_IMODE(path.lstat().st_mode):04o}" for path in found)
-            finally:
-                launch.clean_up()
-    finally:
-        origin.close()
-    campaign.record(
-        "Security", "files and directories made under an umask of 000", times=modes.total(), clients=modes
-    )
-    assert set(modes) == {"0600", "0700"}
 
 
 # -- the way in ----------------------------------------------------------------------------------
@@ -542,12 +295,13 @@ PATHS = (
 )
 
 
-def test_paths_lead_nowhere(cloud: Cloud, proxy: Proxy, campaign: Campaign) -> None:
-    """No request target and no image id names a file, on either site."""
+def test_paths_lead_nowhere(cloud: Cloud, proxy: Proxy, relay: Relay, campaign: Campaign) -> None:
+    """No request target and no image id names a file, on either site. Where something fails over one, it is
+    Glance."""
     before = {path for path in proxy.directory.rglob("*") if "bodies" not in path.parts}
     statuses: Counter[str] = Counter()
     passwd = Path("/etc/passwd").read_bytes().splitlines()[0]
-    leaked, failed = [], []
+    leaked, failed, glances = [], [], 0
     for port in (proxy.port, proxy.manage_port):
         for path in PATHS:
             for method in ("GET", "DELETE", "PUT"):
@@ -555,9 +309,13 @@ def test_paths_lead_nowhere(cloud: Cloud, proxy: Proxy, campaign: Campaign) -> N
                 token = f"X-Auth-Token: {cloud.token('alice')}\r\nContent-Length: 0\r\n\r\n"
                 answer = exchange(port, (head + token).encode())
                 status = status_of(answer)
-                statuses[str(status)] += 1
-                if status in (0, 500, 502, 503, 504) and b"\r\nVia: " not in answer:  # else it is Glance's
-                    failed.append((port == proxy.port, method, path, answer[:300]))
+                fails = status == 0 or (status >= 500 and status != 501)
+                if b"\r\nVia: " in answer:  # what was passed on has that
+                    statuses[f"{status} of Glance's"] += 1
+                    glances += fails
+                else:
+                    statuses[f"{status} of the node's"] += 1
+                    failed.extend([(port == proxy.port, method, path, answer[:300])] if fails else [])
                 if passwd in answer or b"SQLite format" in answer or b"import " in answer:
                     leaked.append(path)
     after = {path for path in proxy.directory.rglob("*") if "bodies" not in path.parts}
@@ -572,6 +330,8 @@ def test_paths_lead_nowhere(cloud: Cloud, proxy: Proxy, campaign: Campaign) -> N
     assert not leaked
     assert not new
     assert not failed, failed
+    # Glance did fail, as seen on the wire, each time that its name is on it.
+    assert glances <= sum((each.status or 0) >= 500 for each in relay.exchanges)
 
 
 @pytest.mark.parametrize("trusted", [False, True], ids=["untrusted", "trusted"])
@@ -731,77 +491,3 @@ def test_a_browser_is_no_way_in(cloud: Cloud, proxy: Proxy, campaign: Campaign) 
     )
     assert set(seen) <= {"400", "403", "421"}, seen
     assert proxy.entry(image) is not None
-
-
-def test_tls(processes: Processes, tmp_path: Path, campaign: Campaign) -> None:
-    """Both sites speak TLS 1.2 and 1.3 and nothing older; a hit is the same bytes; and without a certificate
-    nobody manages anything."""
-    authority, origin = Authority(tmp_path), EndlessOrigin()
-    key = authority.issue("CN=localhost", server=True)
-    operator = authority.issue("CN=operator,O=Example")
-    stranger = Authority(tmp_path, "strangers").issue("CN=operator,O=Example")
-    launch = Launch(tmp_path)
-    ends = {
-        "listen": f"ssl:{launch.data_port}:interface={LOOPBACK}:privateKey={key}:certKey={key}",
-        "manage": f"ssl:{launch.manage_port}:interface={LOOPBACK}:privateKey={key}:certKey={key}",
-    }
-    certified = {
-        "manage_auth": "certificate",
-        "manage_ca_file": str(authority.certificate),
-        "manage_subjects": "CN=operator,O=Example",
-    }
-    seen: Counter[str] = Counter()
-    try:
-        launch.start(*launch.flags(origin=origin.url, **ends, **certified), ready=False)
-        launch.until(lambda: _speaks(launch.manage_port, authority))
-        get = b"GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-        for _ in range(campaign.scale(5, 50)):
-            for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
-                answer = exchange(launch.data_port, get % b"/v2/images/a/file", tls=_tls(authority, version))
-                assert answer.endswith(body_of("a"))
-                seen[f"{version.name} served"] += 1
-        for port in (launch.data_port, launch.manage_port):
-            for version in (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1):
-                with pytest.raises((ssl.SSLError, ConnectionError)):
-                    exchange(port, get % b"/", tls=_tls(authority, version))
-                seen["older TLS refused"] += 1
-            assert b"TLS" not in exchange(port, get % b"/cache")
-            seen["plain text not answered"] += 1
-        list_images = get % b"/cache/images"
-        assert status_of(exchange(launch.manage_port, list_images, tls=_tls(authority))) == 403
-        assert status_of(exchange(launch.manage_port, list_images, tls=_tls(authority, key=operator))) == 200
-        with pytest.raises((ssl.SSLError, ConnectionError, AssertionError)):
-            assert exchange(launch.manage_port, list_images, tls=_tls(authority, key=stranger))
-        seen["without the operator's certificate refused"] += 2
-        assert launch.stop() == (0, "")
-    finally:
-        launch.clean_up()
-        origin.close()
-    campaign.record(
-        "Security",
-        "connections by TLS, old and new, with certificates and without",
-        times=seen.total(),
-        clients=seen,
-    )
-
-
-def _tls(
-    authority: Authority, version: ssl.TLSVersion | None = None, key: Path | None = None
-) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=str(authority.certificate))
-    if version is not None:
-        if version < ssl.TLSVersion.TLSv1_2:
-            context.set_ciphers("ALL:@SECLEVEL=0")
-        context.minimum_version = context.maximum_version = version
-    if key is not None:
-        context.load_cert_chain(key)
-    return context
-
-
-def _speaks(port: int, authority: Authority) -> bool:
-    try:
-        with closing(socket.create_connection((LOOPBACK, port), timeout=5)) as plain:
-            _tls(authority).wrap_socket(plain, server_hostname="localhost").close()
-    except OSError:
-        return False
-    return True

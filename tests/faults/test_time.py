@@ -26,6 +26,7 @@ from tests.cloud.processes import Processes
 from tests.cloud.proxy import Proxy, eventually
 from tests.cloud.relay import Relay
 from tests.faults.campaign import Campaign
+from tests.faults.unreliable import Fault, Given, Unreliable, Wire
 
 AREA = "Time"
 LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
@@ -333,6 +334,76 @@ def test_a_token_ends_during_a_fill(
     campaign.record(
         AREA, what + ("another client there" if company else "nobody else there"), times=times, clients=seen
     )
+
+
+@define(eq=False)
+class Revoking:
+    """An origin that stands before Glance, and has a token revoked when it is asked for a body."""
+
+    cloud: Cloud
+    origin: Unreliable
+    token: str = ""
+
+    def between(self, image: Image, token: str) -> None:
+        """Revoke the token as soon as the image's body is asked for, which is after its holder was let in."""
+        self.token = token
+        self.origin.spoil(image.path, Fault("a token is revoked", self._pass_on, self._revoke))
+
+    def _revoke(self, head: bytes) -> bytes:
+        self.cloud.identity.revoke(self.token)
+        return head
+
+    @staticmethod
+    def _pass_on(wire: Wire, given: Given) -> None:
+        wire.send(given.head)
+
+
+def test_a_token_ends_between_permission_and_body(
+    campaign: Campaign, start_proxy: ProxyFactory, cloud: Cloud
+) -> None:
+    """A client that is alone and was let in, and whose token is revoked before the body is fetched, gets what
+    Glance says then, or is cut off where the body gives out. Nothing comes into the cache by that."""
+    times = campaign.scale(1, 10)
+    origin = Unreliable(cloud.glance.url)
+    origin.up()
+    proxy = start_proxy(origin=origin.url, authorization_ttl=60)
+    revoking = Revoking(cloud, origin)
+    seen: Counter[str] = Counter()
+    try:
+        for _ in range(times):
+            for case in ("not cached", "purged", "here in part"):
+                image, mine = cloud.images.create(BODY), cloud.identity.issue("alice")
+                if case != "not cached":
+                    asked = None if case == "purged" else {"Range": "bytes=0-0"}
+                    assert proxy.get(image, mine, asked).status in (200, 206)
+                    proxy.until(lambda: not proxy.entry(image)["filling"], "the end of a fill")  # noqa: B023
+                if case == "purged":
+                    proxy.purge(image)
+                if case == "not cached":
+                    revoking.between(image, mine)
+                else:
+                    cloud.identity.revoke(mine)
+                held = (proxy.entry(image) or {}).get("bytes_on_disk", 0)
+                got = proxy.download(image, mine)
+                assert not cloud.identity.is_valid(mine)
+                assert not got.whole or got.status == 401, (case, got)
+                assert got.status == 401 or got.sha512 == BODY.hash_of(0, held)
+                assert (proxy.entry(image) or {}).get("bytes_on_disk", 0) == held
+                seen[f"{case}: {outcome(got, BODY)}"] += 1
+                assert proxy.get(image, mine, {"Range": "bytes=-1"}).status == 401
+                assert outcome(proxy.download(image, cloud.token("alice")), BODY) == "whole and right"
+    finally:
+        origin.down()
+    assert origin.played == ["a token is revoked"] * times
+    campaign.record(
+        AREA,
+        "A token is revoked between permission and body, nobody else there; the image not cached, purged "
+        "while the permission holds, or here in part",
+        times=3 * times,
+        clients=seen,
+    )
+    expected = ("not cached: answered with 401", "purged: answered with 401", "here in part: cut off")
+    assert seen == dict.fromkeys(expected, times)
 
 
 def test_a_stream_of_events(campaign: Campaign, start_proxy: ProxyFactory, cloud: Cloud) -> None:

@@ -14,6 +14,8 @@ from tests.cloud.ports import LOOPBACK
 
 _IMAGE = re.compile(r"/v2/images/([^/?]+)(/file)?")
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
+#: What the ids of those begin with that are sent with their last byte missing and a wrong one in front.
+WRONG = "wrong-"
 
 
 def body_of(image_id: str) -> bytes:
@@ -61,7 +63,8 @@ class _Answers(BaseHTTPRequestHandler):
         if image is None:
             self._answer(404, b"")
         elif image[2]:
-            self._send(body_of(image[1]))
+            body = body_of(image[1])
+            self._send(b"\0" + body[:-1] if image[1].startswith(WRONG) else body)
         else:
             self._answer(200, json.dumps(_description(image[1])).encode())
 
