@@ -165,19 +165,27 @@ def outcomes(clients: Iterable[Hostile]) -> Counter[str]:
 
 @define(eq=False)
 class Downloads:
-    """Many downloads of one body, none faster than `rate`, each byte compared with what it should be."""
+    """Many downloads of one body, none faster than `rate`, each byte compared with what it should be.
+    `at_once`: how many of them were in the middle of it at the same time, at most."""
 
     expected: bytes
     rate: float
     finished: int = 0
     wrong: int = 0
     broken: int = 0
+    at_once: int = 0
     total: int = 0
     seconds: float = 0.0
     _bodies: dict[int, int] = field(factory=dict)
     _heads: dict[int, bytes] = field(factory=dict)
 
-    def run(self, clients: Sequence[Hostile], request: bytes, seconds: float) -> None:
+    def run(
+        self,
+        clients: Sequence[Hostile],
+        request: bytes,
+        seconds: float,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> None:
         tick = 0.05
         allowance = max(4096, int(self.rate * tick))
         for client in clients:
@@ -189,6 +197,8 @@ class Downloads:
             for number, client in list(waiting.items()):
                 if self._step(number, client, allowance):
                     del waiting[number]
+            self.at_once = max(self.at_once, len(waiting.keys() & self._bodies.keys()))
+            meanwhile()
             time.sleep(max(0.0, round_began + tick - time.monotonic()))
         self.seconds = time.monotonic() - began
         self.broken += len(waiting)

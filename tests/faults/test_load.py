@@ -12,16 +12,20 @@ from tests.cloud.client import call
 from tests.cloud.cloud import Cloud
 from tests.cloud.fixtures import ProxyFactory
 from tests.cloud.payload import MIB, Payload
-from tests.cloud.proxy import Proxy, eventually
+from tests.cloud.proxy import Proxy
 from tests.cloud.relay import Relay
 from tests.faults.campaign import Campaign
+from tests.faults.pings import EVERY, pinged
 from tests.faults.traffic import Traffic
 
 #: The bodies that clients choose from; the cache may hold a third of them.
 SIZES = (MIB // 4, MIB, 2 * MIB + 1, 5 * MIB - 7, 8 * MIB, 12 * MIB)
 COPIES = 4
-#: Bytes of memory that may come and go with what happens to be under way when it is looked at.
-SWAY = 16 * MIB
+#: Bytes of memory that a node may take more in the second half of a soak: it remembers for ten minutes what
+#: became of each job. In the first seconds it is still getting warm.
+GROWTH, GROWTH_WHEN_NEW = 4 * MIB, 8 * MIB
+#: Seconds for which it may hold its reactor up.
+STALL = 0.1
 #: Connections to Glance that are kept for the next request come and go as well.
 KEPT_CONNECTIONS = 16
 
@@ -69,7 +73,7 @@ def until_quiet(proxy: Proxy) -> None:
 
 def test_soak(campaign: Campaign, start_proxy: ProxyFactory, cloud: Cloud, relay: Relay) -> None:
     """Downloads of every kind, uploads, deletions, operators, listeners and evictions side by side."""
-    seconds = campaign.scale(16, 600)
+    seconds, looks = campaign.scale(16, 600), campaign.scale(4, 10)
     payloads = [Payload(size, seed=700 + number) for number, size in enumerate(SIZES * COPIES)]
     images = [cloud.images.create(payload) for payload in payloads]
     total = sum(payload.size for payload in payloads)
@@ -79,37 +83,49 @@ def test_soak(campaign: Campaign, start_proxy: ProxyFactory, cloud: Cloud, relay
         *(traffic.whole, traffic.whole, traffic.whole, traffic.part, traffic.part, traffic.parts),
         *(traffic.conditional, traffic.leaving, traffic.upload, traffic.operate, traffic.watch),
     )
-    with traffic.under_way(*everybody):
-        time.sleep(seconds / 4)
-    until_quiet(proxy)
-    warm = Footprint.of(proxy)
-    with traffic.under_way(*everybody):
-        time.sleep(seconds * 3 / 4)
+    found: list[Footprint] = []
+    with pinged(proxy) as pings:
+        for _ in range(looks):
+            with traffic.under_way(*everybody):
+                time.sleep(seconds / looks)
+            until_quiet(proxy)
+            found.append(Footprint.of(proxy))
     assert not traffic.wrong, traffic.wrong[:10]
     traffic.unpin_all()
     until_quiet(proxy)
 
     # what clients got is what the node says it sent; to those who left it may have sent more
-    status, got = proxy.status(), traffic.received
-    assert got.cached <= status["counters"]["bytes_from_disk"] <= got.cached + got.promised
-    assert status["counters"]["evictions"] > 0
-    assert status["sizes"]["bytes_on_disk"] <= status["sizes"]["max_size"] == total // 3
+    counters, sizes, got = proxy.status()["counters"], proxy.status()["sizes"], traffic.received
+    assert got.cached <= counters["bytes_from_disk"] <= got.cached + got.cached_left
+    assert got.passed <= counters["bytes_passed_through"] <= got.passed + got.passed_left
+    assert counters["evictions"] > 0
+    assert sizes["bytes_on_disk"] <= sizes["max_size"] == total // 3
 
     # it takes no more of the machine than when it had warmed up
-    end = Footprint.of(proxy)
-    assert end.bodies <= len(proxy.images())
-    assert eventually(lambda: Footprint.of(proxy).descriptors <= warm.descriptors + KEPT_CONNECTIONS)
-    assert end.memory <= warm.memory + SWAY, f"{warm.memory} -> {end.memory}"
+    warm, later = found[looks // 2 - 1], found[looks // 2 :]
+    memory = [each.memory for each in found]
+    grown = max(each.memory for each in later) - warm.memory
+    assert grown <= (GROWTH if campaign.whole else GROWTH_WHEN_NEW), memory
+    assert Footprint.of(proxy).bodies <= len(proxy.images())
+    assert max(each.descriptors for each in later) <= warm.descriptors + KEPT_CONNECTIONS
 
-    stall = metric(proxy, "reactor_longest_stall_seconds")
-    assert stall < (0.1 if campaign.whole else 0.5)
+    # nobody was kept waiting, as it says itself and as was seen from outside
+    stall = max(metric(proxy, "reactor_longest_stall_seconds"), pings.longest_held + EVERY)
+    assert stall < (STALL if campaign.whole else 5 * STALL), pings
+    took = ", ".join(
+        (
+            f"memory {' '.join(f'{each / MIB:.0f}' for each in memory)} MiB",
+            f"descriptors {' '.join(str(each.descriptors) for each in found)}",
+            f"longest stall {stall * 1000:.0f} ms by {pings.count} pings "
+            f"({pings.longest * 1000:.0f} ms with the wait for a processor)",
+        )
+    )
     campaign.record(
         "Load",
         f"{seconds} s of mixed traffic on {total // MIB} MiB of images, a third of them in the cache",
         times=sum(traffic.seen.values()),
         clients=traffic.seen,
-        lost=f"nothing; memory {_change(warm.memory, end.memory)}, descriptors "
-        f"{warm.descriptors} -> {end.descriptors}, longest stall {stall * 1000:.0f} ms",
+        lost=f"{len(traffic.wrong)} of them; {took}",
     )
 
 
@@ -125,21 +141,18 @@ def test_accounts(campaign: Campaign, start_proxy: ProxyFactory, cloud: Cloud, r
     assert not traffic.wrong, traffic.wrong[:10]
     until_quiet(proxy)
     counters, got = proxy.status()["counters"], traffic.received
-    assert counters["bytes_served"] == counters["bytes_from_disk"] + counters["bytes_passed_through"]
     assert counters["bytes_from_disk"] == got.cached
     assert counters["bytes_passed_through"] == got.passed
-    moved = sum(relay.moved(image.path) for image in images)
-    transfers = sum(len(relay.transfers(image.path)) for image in images)
+    assert counters["bytes_served"] == got.cached + got.passed
+    transfers = [exchange for image in images for exchange in relay.transfers(image.path)]
+    moved = sum(exchange.received for exchange in transfers)
+    cut = [exchange for exchange in transfers if not exchange.response_whole]
     on_the_way = moved - got.passed - counters["bytes_from_origin"]
-    assert 0 <= on_the_way <= transfers * MIB
-    assert counters["bytes_filled"] <= counters["bytes_from_origin"]
+    assert 0 <= on_the_way <= len(cut) * MIB
+    assert counters["bytes_filled"] == counters["bytes_from_origin"]
     campaign.record(
         "Load",
         "The node's counters held against its clients and the wire",
         times=sum(traffic.seen.values()),
         clients=Counter({"bytes to clients": got.cached + got.passed, "bytes from Glance": moved}),
     )
-
-
-def _change(before: int, after: int) -> str:
-    return f"{before / MIB:.0f} -> {after / MIB:.0f} MiB"

@@ -32,12 +32,13 @@ class Wrong(Exception):
 
 @define(eq=False)
 class Received:
-    """Bytes of images that clients got, by where the node had them from. `promised` is what those who left
-    early had asked for beyond what they took."""
+    """Bytes of images that clients got, by where the node had them from. `…_left` is what those who left
+    early had asked for beyond what they took; some of it may have been sent to them."""
 
     cached: int = 0
     passed: int = 0
-    promised: int = 0
+    cached_left: int = 0
+    passed_left: int = 0
 
 
 @define(eq=False)
@@ -263,9 +264,11 @@ class Traffic:
         self._count(answer, len(body))
 
     def _count(self, answer: Answer | HTTPResponse, taken: int, asked: int | None = None) -> None:
+        left = (asked or taken) - taken
         with self._lock:
             if "bypass" in (answer.headers.get("Cache-Status") or ""):
                 self.received.passed += taken
+                self.received.passed_left += left
             else:
                 self.received.cached += taken
-            self.received.promised += (asked or taken) - taken
+                self.received.cached_left += left
