@@ -43,12 +43,14 @@ lint: $(STAMP)  ## style, types, layers, generated files
 	diff -u etc/txglancecache.policy.yaml.sample $(VENV)/sample.policy.yaml
 
 unit: $(STAMP)  ## the unit tests
-	$(BIN)/pytest -q --timeout=120 $(PYTEST_OPTIONS) tests/unit
+	$(BIN)/pytest -q -n logical --maxprocesses=4 --timeout=300 $(PYTEST_OPTIONS) tests/unit
 
 integration: debian-test $(STAMP)  ## the tests on a real Keystone, Glance and Swift, and the faults in short
+	@$(BIN)/python -m tests.cloud.install
 	$(BIN)/pytest -q -p no:twisted --timeout=180 --durations=10 $(PYTEST_OPTIONS) tests/integration tests/faults
 
 faults: debian-test $(STAMP)  ## the whole fault campaign; its table is printed, and written to docs/faults.rst
+	@$(BIN)/python -m tests.cloud.install
 	$(BIN)/pytest -q -p no:twisted --timeout=1800 --whole-campaign --faults-page=docs/faults.rst \
 	    $(PYTEST_OPTIONS) tests/faults
 
