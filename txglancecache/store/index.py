@@ -43,8 +43,26 @@ _Batch = dict[tuple[object, str | int], Any]
 Run = Callable[[Callable[[], None]], Deferred[None]]
 
 
+#: What SQLite says of a database that is none of ours. All else is about the disk, or the machine.
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_NOTADB})
+
+
 class _Gone(Exception):
     """The database is not where it was."""
+
+
+@define(eq=False)
+class IndexUnusable(StoreError):
+    """The index cannot be read or made, which may not be its own fault. It has been left as it is."""
+
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"cannot use the index {self.path}: {self.reason}. It is left as it is: see to its disk and "
+            "start again, or delete it with its -wal and -shm to go on with the whole bodies that are there"
+        )
 
 
 @define(eq=False)
@@ -79,11 +97,12 @@ class Index:
     def load(self) -> list[Record]:
         """Open the database and return its entries; none when there was none that could be used.
 
-        A damaged database is set aside with the ending ``.damaged`` and a new one begun. This blocks,
-        and is meant for the time before the process serves.
+        A damaged database is set aside with the ending ``.damaged`` and a new one begun; one that the disk
+        does not give is not known to be damaged. This blocks, and is meant for the time before the process
+        serves.
 
         :raises IndexTooNew: a later release wrote it.
-        :raises StoreError: no database can be made here.
+        :raises IndexUnusable: it cannot be read, or no database can be made here.
         """
         try:
             if _exists(self._path):
@@ -93,11 +112,14 @@ class Index:
                     self._jobs = JOBS.read(database)
                     return records
                 except (sqlite3.DatabaseError, ValueError) as error:
+                    if not _is_damage(error):
+                        raise
                     _log.error("The index {path} is damaged: {error}", path=str(self._path), error=str(error))
                     self._set_aside()
             self._begin()
         except (sqlite3.Error, OSError) as error:
-            raise StoreError(f"cannot use the index {self._path}: {error}") from error
+            self._disconnect()
+            raise IndexUnusable(str(self._path), _reason(error)) from error
         return []
 
     async def rebuilt(self) -> None:
@@ -242,10 +264,13 @@ class Index:
         self._identity = _identity(self._path)
         return self._database
 
-    def _set_aside(self) -> None:
+    def _disconnect(self) -> None:
         if self._database is not None:
             self._database.close()
             self._database = None
+
+    def _set_aside(self) -> None:
+        self._disconnect()
         for ending in ("", "-wal", "-shm"):
             path = self._path.with_name(self._path.name + ending)
             if path.exists():
@@ -276,6 +301,19 @@ def read_unchanged(path: Path) -> list[Record] | None:
                 return ENTRIES.read(database)
     except (sqlite3.Error, ValueError, OSError) as error:
         raise StoreError(f"cannot use the index {path}: {error}") from error
+
+
+def _is_damage(error: sqlite3.Error | ValueError) -> bool:
+    """Whether it is about what the database has in it, so that trying again would not help."""
+    # What Python itself cannot make sense of, such as text that is none, has no code.
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return code is None or code & 0xFF in _DAMAGED
+
+
+def _reason(error: sqlite3.Error | OSError) -> str:
+    """What went wrong, with SQLite's name for it."""
+    name: str | None = getattr(error, "sqlite_errorname", None)
+    return f"{error} ({name})" if name else str(error)
 
 
 def _exists(path: Path) -> bool:

@@ -57,6 +57,17 @@ _MIGRATIONS = (_ENTRIES, _JOBS, _STAMPS)
 #: The schema that this code writes, kept in ``PRAGMA user_version``.
 SCHEMA_VERSION = len(_MIGRATIONS)
 
+#: What SQLite says when it cannot make, or lengthen, the file that it shares with other processes.
+_NO_SHM = frozenset(
+    {
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR_SHMMAP,
+        sqlite3.SQLITE_IOERR_SHMOPEN,
+        sqlite3.SQLITE_IOERR_SHMSIZE,
+        sqlite3.SQLITE_CANTOPEN,
+    }
+)
+
 
 def _extents(value: Extents | str) -> Extents:
     return value if isinstance(value, Extents) else Extents.decode(value)
@@ -177,14 +188,30 @@ class IndexTooNew(StoreError):
 def connect(path: Path) -> sqlite3.Connection:
     """Open the database for use from any one thread at a time, and bring its schema up to date.
 
+    Where the disk has no room for its ``-shm``, nobody else can read it meanwhile.
+
     :raises IndexTooNew: a later release wrote it.
     :raises sqlite3.Error: it is damaged, or cannot be had.
     :raises OSError: it cannot be created.
     """
     # Made here if it is new: SQLite would have others read it for a moment.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    try:
+        return _connect(path)
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", None) not in _NO_SHM:
+            raise
+    return _connect(path, alone=True)
+
+
+def _connect(path: Path, *, alone: bool = False) -> sqlite3.Connection:
+    """
+    :param alone: nobody else reads the database: what they would need to know is not put into a file.
+    """
     database = sqlite3.connect(path, check_same_thread=False, isolation_level="DEFERRED")
     try:
+        if alone:
+            database.execute("PRAGMA locking_mode = EXCLUSIVE")
         (version,) = database.execute("PRAGMA user_version").fetchone()
         if version > SCHEMA_VERSION:
             raise IndexTooNew(str(path), version)
