@@ -162,8 +162,8 @@ class Glance:
         """Whether this Glance settles who may download before it looks at the range."""
         now = self._clock.seconds()
         if self._versions is None or now >= self._versions_known_until:
-            self._versions = Outcome.of(Deferred.fromCoroutine(self._ask_versions()))
             self._versions_known_until = now + _VERSIONS_KEPT
+            self._versions = Outcome.of(Deferred.fromCoroutine(self._ask_versions()))
         try:
             return max(await self._versions.wait(), default=(0, 0)) >= _CHECKED_BEFORE_RANGE
         except OriginError:
@@ -173,6 +173,9 @@ class Glance:
     async def _ask_versions(self) -> list[tuple[int, int]]:
         headers = [(b"Host", self._client.origin.netloc), (b"Accept", b"application/json")]
         response = await self._client.request(b"GET", b"/versions", headers)
+        if response.head.status >= 500:
+            # It cannot say now: who asks next asks again.
+            self._versions_known_until = self._clock.seconds()
         return _versions(await response.collect(_LARGE_DOCUMENT))
 
 

@@ -212,6 +212,18 @@ def test_versions_are_asked_for_now_and_then() -> None:
     )
 
 
+@pytest.mark.parametrize("status", [500, 503])
+def test_an_error_is_no_version(status: int) -> None:
+    """While the origin cannot say what it is, it is taken for an old one, and no longer."""
+    client = Client({b"/versions": answer(status, b"oops"), TARGET: answer(403)})
+    glance = Glance(client, Clock())  # type: ignore[arg-type]
+    now(glance.authorize(TARGET, HEADERS, 5))
+    assert first(client.asked[-1][1], b"range") == b"bytes=0-0"
+    client.answers[b"/versions"] = NEW
+    now(glance.authorize(TARGET, HEADERS, 5))
+    assert first(client.asked[-1][1], b"range") == b"bytes=5-"
+
+
 SHA = "ab" * 64
 MD5 = "cd" * 16
 
