@@ -44,6 +44,8 @@ def rows(cache_dir: Path) -> list[Row]:
 
 def live_rows(cache_dir: Path) -> list[Row]:
     """The rows that a running node has committed."""
+    if not Path(cache_dir, "index.sqlite").exists():
+        return []
     with closing(sqlite3.connect(f"file:{cache_dir}/index.sqlite?mode=ro", uri=True)) as database:
         return _read(cache_dir, database)
 

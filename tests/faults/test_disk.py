@@ -3,22 +3,25 @@
 No download breaks, no client gets a wrong body, and what is asked for afterwards is cached again."""
 
 import hashlib
+import json
 import os
+import re
 import shutil
 import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from attrs import define, field
 
-from tests.cloud.client import download
+from tests.cloud.client import call, download
 from tests.cloud.cloud import Cloud
 from tests.cloud.glance import FILE_STORE, SWIFT_STORE
 from tests.cloud.images import Image
@@ -27,7 +30,9 @@ from tests.cloud.processes import Processes
 from tests.cloud.proxy import Proxy, eventually
 from tests.cloud.relay import Relay
 from tests.faults.campaign import Campaign
-from tests.faults.volume import Volume, volume
+from tests.faults.device import Device, device
+from tests.faults.recorded import Spans, live_rows, without
+from tests.faults.volume import SIZE, Volume, volume
 
 _T = TypeVar("_T")
 AREA = "Disk"
@@ -37,7 +42,10 @@ PART = (2 * MIB + 5, 23 * MIB - 7)
 #: How fast the origin sends during a fill, and a client reads during a hit, in bytes a second.
 PACE = 24 * MIB
 STRIKE_AT = 6 * MIB
+#: Which of a body cannot be read any more.
+WORN_OUT = (16 * MIB, 16 * MIB + 65_536)
 MADE_ANEW = "Made the cache directory"
+LABEL = "user.txglancecache"
 RECORDED_WITHIN = 3.0  # seconds after which the index knows of a body
 
 
@@ -61,12 +69,41 @@ class Node:
         self.relay.calm()
         self.proxy.purge()
 
+    def body_files(self) -> dict[Path, str]:
+        """The bodies on the disk, with the ids of their images as the files themselves tell them."""
+        found = {}
+        for path in (self.cache_dir / "bodies").glob("*/*"):
+            with suppress(OSError):  # it is on its way out, or not one of the node's own
+                found[path] = str(json.loads(os.getxattr(path, LABEL))["image_id"])
+        return found
+
     def body_file(self, image: Image) -> Path:
         """The file that has the image."""
-        (found,) = [
-            path for path in (self.cache_dir / "bodies").glob("*/*") if path.stat().st_size == image.size
-        ]
+        (found,) = [path for path, image_id in self.body_files().items() if image_id == image.id]
         return found
+
+    def held(self) -> dict[str, Spans]:
+        """What the node has, by the names of its files: another file has been filled anew."""
+        entries = {image.id: self.proxy.entry(image) for image in self.images.values()}
+        return {
+            path.name: tuple((start, stop) for start, stop in entries[image_id]["extents"])
+            for path, image_id in self.body_files().items()
+            if entries.get(image_id)
+        }
+
+    def known(self) -> tuple[Any, Any]:
+        """What a node knows that none of its body files tells: what is there of which image, pins, jobs."""
+        facts = ("id", "created", "pinned", "complete", "extents")
+        entries = [self.proxy.entry(image) or {} for image in self.images.values()]
+        jobs = call("GET", f"{self.proxy.manage_url}/cache/jobs").json()["jobs"]
+        return (
+            [{fact: entry.get(fact) for fact in facts} for entry in entries],
+            [{fact: job[fact] for fact in ("id", "kind", "image_id", "state", "created")} for job in jobs],
+        )
+
+    def other(self, image: Image) -> Image:
+        """Another image."""
+        return next(each for each in self.images.values() if each is not image)
 
     def change(self, how: Callable[[Path], None], image: Image) -> None:
         how(self.body_file(image))
@@ -115,24 +152,60 @@ class Node:
 
 
 @pytest.fixture(scope="module")
-def node(cloud: Cloud, processes: Processes) -> Iterator[Node]:
-    home = processes.directory / "disk"
+def images(cloud: Cloud) -> dict[str, Image]:
+    return {store: cloud.images.create(BODY, store=store) for store in (FILE_STORE, SWIFT_STORE)}
+
+
+@contextmanager
+def _node_on(disk: Volume, cloud: Cloud, processes: Processes, images: dict[str, Image]) -> Iterator[Node]:
     relay = Relay(cloud.glance.url)
     relay.start()
-    images = {store: cloud.images.create(BODY, store=store) for store in (FILE_STORE, SWIFT_STORE)}
     try:
-        with volume(home) as disk:
-            disk.unmount()
-            disk.mount("errors=remount-ro")
-            proxy = Proxy(relay.url, disk.path, processes.logs, {"min_free": 0, "authorization_ttl": 0})
-            proxy.start()
-            try:
-                yield Node(disk, proxy, relay, images, cloud.token("alice"))
-                proxy.stop()
-            finally:
-                proxy.close()
+        disk.unmount()
+        disk.mount("errors=remount-ro")
+        proxy = Proxy(relay.url, disk.path, processes.logs, {"min_free": 0, "authorization_ttl": 0})
+        proxy.start()
+        try:
+            yield Node(disk, proxy, relay, images, cloud.token("alice"))
+            proxy.stop()
+        finally:
+            proxy.close()
     finally:
         relay.close()
+
+
+@pytest.fixture(scope="module")
+def node(cloud: Cloud, processes: Processes, images: dict[str, Image]) -> Iterator[Node]:
+    home = processes.directory / "disk"
+    try:
+        with volume(home) as disk, _node_on(disk, cloud, processes, images) as made:
+            yield made
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def frail_disk(processes: Processes) -> Iterator[Device]:
+    """A disk that may get bad sectors."""
+    home = processes.directory / "frail-disk"
+    try:
+        with device(home, SIZE) as made:
+            yield made
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def frail_node(
+    frail_disk: Device, cloud: Cloud, processes: Processes, images: dict[str, Image]
+) -> Iterator[Node]:
+    """The node on that disk."""
+    home = processes.directory / "frail"
+    try:
+        with volume(home, frail_disk.path) as disk, _node_on(disk, cloud, processes, images) as made:
+            yield made
+            frail_disk.mend()
+    finally:
         shutil.rmtree(home, ignore_errors=True)
 
 
@@ -196,6 +269,10 @@ class Trial:
     campaign: Campaign
     seen: Counter[str] = field(factory=Counter)
     times: int = 0
+    #: How much was on the disk when it was struck, and how much of it is not there any more, in bytes.
+    had: int = 0
+    lost: int = 0
+    _held: Mapping[str, Spans] = field(factory=dict)
 
     def rounds(self, whole: int = 2) -> Iterator[Image]:
         """The images to try; each time the node has nothing, and afterwards it has to live and to cache."""
@@ -208,18 +285,35 @@ class Trial:
             self.times += 1
             assert self.node.proxy.is_running
             assert set(self.seen) == {"right"}, self.seen
+            self.count_losses()
             self.is_cached_again(image)
+
+    def about_to_strike(self) -> None:
+        """What is on the disk now may be lost."""
+        self._held = self.node.held()
+
+    def count_losses(self) -> None:
+        held, self._held = self._held, {}
+        there = self.node.held() if held else {}
+        for name, spans in held.items():
+            self.had += without(spans, ())
+            self.lost += without(spans, there.get(name, ()))
 
     def some_of(self, kinds: Sequence[_T]) -> Sequence[_T]:
         """All of them, or in short two at most, another time others."""
         first = _turns() * 2 % len(kinds)
         return kinds if self.campaign.whole else kinds[first : first + max(1, len(kinds) // 3)]
 
-    def cache(self, image: Image) -> None:
-        """Have the whole image on the disk, and known to be right."""
-        assert Clients(self.node, image).get() == "right"
-        self.node.proxy.until_complete(image)
-        time.sleep(RECORDED_WITHIN)
+    def cache(self, *images: Image) -> None:
+        """Have the whole of them on the disk, known to be right, and recorded."""
+        for image in images:
+            assert Clients(self.node, image).get() == "right"
+        wanted = {image.id for image in images}
+
+        def recorded() -> bool:
+            return wanted <= {row.image_id for row in live_rows(self.node.cache_dir) if row.verified}
+
+        assert eventually(recorded, 30), "it is not recorded"
 
     def mid_fill(self, image: Image, strike: Callable[[], None]) -> None:
         """Strike while the image is being filled, and ask again while the trouble lasts."""
@@ -234,6 +328,7 @@ class Trial:
     def idle(self, image: Image, strike: Callable[[], None]) -> None:
         """Strike while nobody reads, and ask then."""
         self.cache(image)
+        self.about_to_strike()
         strike()
         self._with_clients(Clients(self.node, image), None)
 
@@ -241,7 +336,12 @@ class Trial:
         self._with_clients(Clients(self.node, image), None)
 
     def _with_clients(self, clients: Clients, strike: Callable[[], None] | None) -> None:
-        clients.all_at_once(strike)
+        def struck() -> None:
+            assert strike is not None
+            self.about_to_strike()
+            strike()
+
+        clients.all_at_once(strike and struck)
         if strike is not None:
             clients.rate = None
             clients.seen[clients.get()] += 1
@@ -258,9 +358,14 @@ class Trial:
 
         assert eventually(hit, 30), "it is not cached"
 
-    def record(self, what: str, lost: str = "nothing") -> None:
+    def record(self, what: str) -> None:
         self.node.sound = True
+        lost = f"{_mib(self.lost)} of {_mib(self.had)} MiB on the disk"
         self.campaign.record(AREA, what, times=self.times, clients=self.seen, lost=lost)
+
+
+def _mib(count: int) -> str:
+    return f"{count / MIB:.3g}"
 
 
 def _turns(counted: list[int] = []) -> int:  # noqa: B006
@@ -271,6 +376,18 @@ def _turns(counted: list[int] = []) -> int:  # noqa: B006
 
 @pytest.fixture
 def trial(node: Node, campaign: Campaign) -> Trial:
+    return _begin(node, campaign)
+
+
+@pytest.fixture
+def frail(frail_node: Node, frail_disk: Device, campaign: Campaign) -> Trial:
+    """A trial on the disk that may get bad sectors."""
+    frail_disk.mend()
+    frail_disk.failed_reads = frail_disk.failed_writes = 0
+    return _begin(frail_node, campaign)
+
+
+def _begin(node: Node, campaign: Campaign) -> Trial:
     if not node.sound:  # the trial before this one failed
         node.free_up()
         node.proxy.close()
@@ -330,7 +447,8 @@ def test_an_error_in_everything(node: Node, trial: Trial, moment: str) -> None:
         getattr(trial, moment)(image, node.fail)
         trial.ask(image)
         node.repair()
-    trial.record(f"Every read and write of the disk fails, {_words(moment)}", "what was on its way")
+    assert moment == "mid_fill" or not trial.lost
+    trial.record(f"Every read and write of the disk fails, {_words(moment)}")
 
 
 @pytest.mark.parametrize("moment", ["mid_fill", "mid_hit", "idle"])
@@ -341,7 +459,135 @@ def test_a_disk_that_turns_read_only(node: Node, trial: Trial, moment: str) -> N
         if moment != "mid_fill":
             assert node.relay.moved(image.path) == image.size
         node.repair()
-    trial.record(f"The kernel turns the file system read-only, {_words(moment)}", "what was on its way")
+    assert moment == "mid_fill" or not trial.lost
+    trial.record(f"The kernel turns the file system read-only, {_words(moment)}")
+
+
+def test_a_start_on_a_full_disk(node: Node, trial: Trial) -> None:
+    """A node that finds no room serves what it has, and knows all that it knew, then and when there is room:
+    what is there of which image, what is pinned, and its jobs."""
+    whole, part = node.images[SWIFT_STORE], node.images[FILE_STORE]
+    for end in trial.some_of([node.proxy.stop, node.proxy.kill]):
+        node.reset()
+        trial.seen.update([Clients(node, whole).get(), Clients(node, part).get(PART)])
+        node.proxy.until_complete(whole)
+        for image in (whole, part):  # or one of them goes for the other's sake
+            call("PUT", f"{node.proxy.manage_url}/cache/images/{image.id}/pin")
+        call("POST", f"{node.proxy.manage_url}/cache/images/{whole.id}/verify")
+        node.proxy.until(lambda: {job["state"] for job in node.known()[1]} == {"done"}, "the job's end")
+        if end == node.proxy.kill:
+            time.sleep(RECORDED_WITHIN)
+        known = node.known()
+        assert [(entry["pinned"], entry["complete"]) for entry in known[0]] == [(True, False), (True, True)]
+        trial.about_to_strike()
+        end()
+        node.fill_up()
+
+        node.proxy.start()
+        assert node.known() == known
+        node.relay.calm()
+        trial.ask(whole)
+        trial.seen[Clients(node, part).get(PART)] += 1
+        assert node.relay.moved(whole.path) == node.relay.moved(part.path) == 0
+        trial.ask(part)
+        assert node.known() == known
+
+        node.proxy.stop()
+        node.free_up()
+        node.proxy.start()
+        assert node.known() == known
+        trial.count_losses()
+        trial.times += 1
+        trial.ask(part)
+        node.proxy.until_complete(part)
+        assert set(trial.seen) == {"right"}, trial.seen
+        trial.is_cached_again(part)
+    assert not trial.lost
+    trial.record("A start on a full disk, with images that are there wholly and in part")
+
+
+# -- the drive ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("moment", ["mid_hit", "idle"])
+def test_bad_sectors_under_a_body(frail: Trial, frail_disk: Device, moment: str) -> None:
+    """Who reads there gets the rest from the origin; that body is fetched anew, and nothing else is lost."""
+    node = frail.node
+    for image in frail.rounds():
+        other = node.other(image)
+        frail.cache(image, other)
+        failed = frail_disk.failed_reads
+
+        def wear_out(image: Image = image) -> None:
+            frail_disk.spoil(node.body_file(image), *WORN_OUT)
+
+        getattr(frail, moment)(image, wear_out)
+        assert frail_disk.failed_reads > failed
+        said = rf"Image {image.id} goes on from the origin at byte \d+: cannot read a body: .*Input/output"
+        assert re.search(said, node.proxy.service.logged())
+        frail.ask(other)
+        assert node.relay.moved(other.path) == other.size
+    assert frail.lost == frail.times * BODY.size
+    assert not list(node.cache_dir.glob("*.damaged"))
+    frail.record(f"Sectors under one of two bodies cannot be read, {_words(moment)}")
+
+
+@pytest.mark.parametrize("moment", ["mid_fill", "idle"])
+def test_a_disk_that_takes_nothing(frail: Trial, frail_disk: Device, moment: str) -> None:
+    """While every write fails, and nothing can be synced, what is on it is still served from it."""
+    node = frail.node
+    for image in frail.rounds():
+        other = node.other(image)
+        frail.cache(other)
+        failed = frail_disk.failed_writes
+
+        def wear_out() -> None:
+            frail_disk.takes_nothing = True
+
+        getattr(frail, moment)(image, wear_out)
+        if moment == "mid_fill":
+            assert eventually(lambda: node.proxy.entry(image) is None, 20), "it is believed to be there"  # noqa: B023
+        else:
+            assert node.relay.moved(image.path) == image.size
+        frail.ask(image)
+        frail.ask(other)
+        assert node.relay.moved(other.path) == other.size
+        assert frail_disk.failed_writes > failed
+        frail_disk.mend()
+        node.repair()
+        frail.ask(other)
+        assert node.relay.moved(other.path) == other.size
+    assert moment == "mid_fill" or not frail.lost
+    frail.record(f"Every write to the disk fails, and reading does not, {_words(moment)}")
+
+
+def test_a_start_with_an_index_that_cannot_be_read(frail: Trial, frail_disk: Device) -> None:
+    """The node says so in a line, touches nothing, and does not start: nobody knows that it is damaged."""
+    node = frail.node
+    for image in frail.rounds():
+        frail.cache(image)
+        call("PUT", f"{node.proxy.manage_url}/cache/images/{image.id}/pin")
+        known = node.known()
+        frail.about_to_strike()
+        node.proxy.stop()
+        index = node.cache_dir / "index.sqlite"
+        before = sorted(node.cache_dir.glob("index*"))
+        frail_disk.spoil(index, 0, index.stat().st_size)
+        service = node.proxy.launch()
+        assert service.popen.wait(30) == 1
+        (said,) = re.findall(r"^twistd glancecache: (.*)$", service.logged(), re.MULTILINE)
+        assert said.startswith(f"cannot use the index {index}: disk I/O error")
+        assert sorted(node.cache_dir.glob("index*")) == before
+        assert Clients(node, image).get() == "no answer (ConnectionRefusedError)"
+        node.proxy.close()
+        frail_disk.mend()
+        node.proxy.start()
+        assert node.known() == known
+        frail.ask(image)
+        assert node.relay.moved(image.path) == image.size
+        call("DELETE", f"{node.proxy.manage_url}/cache/images/{image.id}/pin")
+    assert not frail.lost
+    frail.record("A start with an index that cannot be read; it is refused until the disk is mended")
 
 
 # -- somebody's hands in the directory ---------------------------------------------------------------
@@ -405,7 +651,7 @@ def test_the_directory_is_removed(node: Node, trial: Trial, moment: str) -> None
         assert (node.cache_dir / "bodies").is_dir()
     assert node.proxy.service.logged().count(MADE_ANEW) - before == trial.times
     node.proxy.restart()
-    trial.record(f"The whole cache directory is removed, {_words(moment)}", "what was in it")
+    trial.record(f"The whole cache directory is removed, {_words(moment)}")
 
 
 def remove_index(node: Node) -> None:
@@ -424,12 +670,14 @@ def test_the_index_is_lost_while_the_node_is_stopped(node: Node, trial: Trial) -
         for image in trial.rounds():
             trial.cache(image)
             moved = node.relay.moved(image.path)
+            trial.about_to_strike()
             node.proxy.stop()
             spoil(node)
             node.proxy.start()
             node.proxy.until_complete(image)
             trial.ask(image)
             assert node.relay.moved(image.path) == moved
+    assert not trial.lost
     trial.record("The index is removed or damaged while the node is stopped")
 
 

@@ -267,7 +267,7 @@ _AS_WITHOUT_RANGES = {
     "HTTP/1.0 without a length",
     "a Content-Length that is too long",
     "a Content-Length that is too short",
-    "a 200 for data",
+    "a 200",
     "chunks",
     "broken chunks",
 }
@@ -334,8 +334,8 @@ def test_wrong_bytes(node: Proxy, glance: Unreliable, images: list[Image], campa
         "Origin",
         "one bit of a body is wrong",
         times=quarantined,
-        clients=sum_of(trials),
-        lost="the clients that had begun with it",
+        clients=(seen := sum_of(trials)),
+        lost=f"{seen.total() - seen[RIGHT]} downloads that had begun with it",
     )
 
     coded = trials[0].cold("gzip", [faults.zipped()])
@@ -374,6 +374,141 @@ def test_an_origin_that_is_away(
     glance.calm()
     left.check()
     campaign.record("Origin", "it refuses connections for seconds", times=campaign.scale(1, 5), clients=seen)
+
+
+def test_an_origin_that_is_gone_for_good(
+    start_proxy: ProxyFactory, glance: Unreliable, images: list[Image], campaign: Campaign
+) -> None:
+    """When it goes in the middle of a body and is not back in time, clients are cut off, and the log says of
+    each why. What had come is kept: when the origin is there again, the rest is all that is asked of it."""
+    retries = 2
+    node = start_proxy(origin=glance.url, authorization_ttl=0, fill_retries=retries, origin_connect_timeout=2)
+    left = Leftovers(node)
+    trials = Trials(node, glance, images[0])
+    image = trials.image
+    times = campaign.scale(1, 6)
+    kept = twice = 0
+    for _ in range(times):
+        trials.forget()
+        glance.spoil(image.path, faults.paced(2 * MIB))
+        said = len(node.service.logged())
+        with ThreadPoolExecutor(3) as pool:
+            running = [pool.submit(trials._download, client, (0, SIZE)) for client in range(3)]
+            node.until_holds(image, MIB)
+            glance.down()
+            trials.seen.update(each.result() for each in running)
+        trials.seen[trials._download(4, (0, SIZE))] += 1
+        log = node.service.logged()[said:]
+        assert len(re.findall(_RESUMED, log)) == retries + 1, log
+        assert len(re.findall(_GIVEN_UP + "no connection to the origin: ", log)) == 1, log
+        aborted = rf"Image {image.id}, \w+: \d+ bytes in [\d.]+ s, aborted: no connection to the origin: "
+        assert len(re.findall(aborted, log)) == 3, log
+
+        entry = node.entry(image)
+        assert (entry["state"], entry["readers"]) == ("partial", 0)
+        there = entry["bytes_on_disk"]
+        assert entry["extents"] == [[0, there]]
+        assert MIB <= there < SIZE
+        before = glance.given[image.path]
+        glance.up()
+        trials.seen[trials._download(5, (0, SIZE))] += 1
+        kept += there
+        twice += glance.given[image.path] - before - (SIZE - there)
+        trials.check("afterwards")
+    assert trials.wrong == []
+    assert trials.seen == {CUT: 3 * times, "status 502": times, RIGHT: times}
+    assert twice == 0
+    left.check()
+    campaign.record(
+        "Origin",
+        f"it goes in the middle of a body, and is away for longer than {retries} retries take",
+        times=times,
+        clients=trials.seen,
+        lost=f"{twice / MIB:.3g} of the {kept / MIB:.3g} MiB that had come",
+    )
+
+
+#: What an origin may answer for a while, and what those see who come meanwhile.
+_BURSTS = (
+    (faults.says("500 Internal Server Error"), "status 500"),
+    (faults.says("503 Service Unavailable", "Retry-After: 7"), "status 503"),
+    (faults.mute(), "status 504"),
+)
+
+
+@pytest.mark.parametrize("asked", ["who may have it", "what it is"])
+def test_bursts_of_errors(
+    asked: str, start_proxy: ProxyFactory, glance: Unreliable, images: list[Image], campaign: Campaign
+) -> None:
+    """While the origin cannot say who may have an image, clients get its own answer, or a 504; while it
+    cannot say what the image is, they get it past the cache. Downloads that are under way go on, and what is
+    cached stays."""
+    node = start_proxy(
+        origin=glance.url, authorization_ttl=0, revalidate_after=0, origin_timeout=2, origin_min_rate=0
+    )
+    # Before its first question the node asks what Glance this is: an error is not taken for an answer.
+    glance.spoil("/versions", faults.says("503 Service Unavailable"))
+    trials = lanes(node, glance, images)
+    trials[0].check("the first question")
+    left = Leftovers(node)
+    clients, rounds = 3, campaign.scale(1, 5)
+    bursts = _BURSTS if campaign.whole else _BURSTS[1:]
+    lost = []
+    glance.played.clear()
+
+    def burst(image: Image, fault: Fault) -> list[Download]:
+        if asked == "who may have it":
+            glance.spoil_permission(image.path, *[fault] * clients)
+        else:
+            glance.spoil(image.path.removesuffix("/file"), *[fault] * clients)
+        with ThreadPoolExecutor(clients) as pool:
+            got = list(pool.map(lambda _: node.download(image, timeout=60), range(clients)))
+        glance.spoil_permission(image.path)
+        glance.spoil(image.path.removesuffix("/file"))
+        return got
+
+    def run(trials: Trials) -> None:
+        image = trials.image
+        for number in range(rounds):
+            for fault, expected in bursts:
+                what = f"{fault.name}, round {number}"
+                trials.forget()
+                cold = burst(image, fault)
+                trials.check(what)
+                before = node.entry(image)
+                with ThreadPoolExecutor(1) as pool:
+                    pace = SIZE / 3 if expected == "status 504" else SIZE  # for as long as the burst
+                    under_way = pool.submit(node.download, image, rate=pace, timeout=60)
+                    node.until(lambda: node.entry(image)["readers"] == 1, "a client")
+                    warm = burst(image, fault)
+                    outcomes = [judge(under_way.result(), image, 0, SIZE)]
+                if asked == "what it is" and expected != "status 504":
+                    expected = RIGHT
+                refused = [judge(got, image, 0, SIZE) for got in [*cold, *warm]]
+                if set(refused) != {expected} or outcomes != [RIGHT]:
+                    trials.wrong.append(f"{what}: {refused}, {outcomes}")
+                if expected == "status 503":
+                    assert {got.headers["Retry-After"] for got in [*cold, *warm]} == {"7"}
+                trials.seen.update(outcomes + refused)
+                if node.entry(image)["created"] != before["created"]:
+                    lost.append(what)
+                trials.check(what)
+
+    with ThreadPoolExecutor(LANES) as pool:
+        list(pool.map(run, trials))
+    assert [line for each in trials for line in each.wrong] == []
+    assert lost == []
+    assert set(glance.played) == {fault.name for fault, _ in bursts}
+    left.check()
+    Proxy.check_log(node.service)
+    times = LANES * rounds * len(bursts)
+    campaign.record(
+        "Origin",
+        f"a burst of errors, or of silence, when it is asked {asked}",
+        times=2 * times,
+        clients=sum_of(trials),
+        lost=f"{len(lost)} of {times} cached images",
+    )
 
 
 def test_an_origin_without_an_address(

@@ -1,5 +1,5 @@
 """An origin that cannot be relied on: it stands before a real Glance and spoils the answers that bring image
-data, each as it is told. All other answers cross as they are."""
+data, or that say what an image is and who may have it, each as it is told. All others cross as they are."""
 
 import contextlib
 import gzip
@@ -9,7 +9,7 @@ import ssl
 import struct
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from urllib.parse import urlsplit
@@ -200,7 +200,7 @@ def says(status: str, *fields: str, body: bytes = b"") -> Fault:
         wire.send(answer)
         wire.close()
 
-    return Fault(f"a {status.split()[0]} for data", play)
+    return Fault(f"a {status.split()[0]}", play)
 
 
 def _spoken(name: str, head: Callable[[Given], bytes], ask: Callable[[bytes], bytes] | None = None) -> Fault:
@@ -333,13 +333,15 @@ class Unreliable:
 
     origin: str
     tls: ssl.SSLContext | None = None
-    #: What becomes of the next answers with data, by path.
+    #: What becomes of the next answers, by what was asked, see `_asked`.
     faults: dict[str, deque[Fault]] = field(factory=dict)
     played: list[str] = field(factory=list)
     #: No request is answered.
     hang: bool = False
     requests: int = 0
     moved: int = 0  # bytes of bodies
+    #: Those of them that Glance gave for what was asked.
+    given: Counter[str] = field(factory=Counter)
     port: int = 0
     _listener: socket.socket | None = None
     _open: set[socket.socket] = field(factory=set)
@@ -367,8 +369,12 @@ class Unreliable:
                 each.shutdown(socket.SHUT_RDWR)
 
     def spoil(self, path: str, *faults: Fault) -> None:
-        """Have this become of the next answers that bring data at `path`."""
+        """Have this become of the next answers that bring what is at `path`."""
         self.faults[path] = deque(faults)
+
+    def spoil_permission(self, path: str, *faults: Fault) -> None:
+        """Have this become of the next answers to whether a client may have the data at `path`."""
+        self.faults[f"may {path}"] = deque(faults)
 
     def calm(self) -> None:
         self.faults.clear()
@@ -403,7 +409,8 @@ class Unreliable:
             connection.close()
 
     def _answer(self, connection: socket.socket, head: bytes) -> None:
-        fault = self._fault_for(head)
+        asked = _asked(head)
+        fault = self._fault_for(asked)
         wire = Wire(connection)
         self.requests += 1
         if self.hang:
@@ -416,7 +423,9 @@ class Unreliable:
             origin.sendall(head.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
             answer = re.sub(rb"(?i)\r\nconnection:[^\r]*", b"", _head(origin))
             # All of it now: Glance's server waits for those who do not close, and answers nobody meanwhile.
-            given = Given(answer, iter([*iter(partial(self._read, origin), b"")]))
+            body = [*iter(partial(self._read, origin), b"")]
+        self.given[asked] += sum(map(len, body))
+        given = Given(answer, iter(body))
         if fault is None:
             wire.send(given.head)
         else:
@@ -431,14 +440,18 @@ class Unreliable:
         self.moved += len(data)
         return data
 
-    def _fault_for(self, head: bytes) -> Fault | None:
-        """Which fault, if the request is for data; the proxy's question for permission brings none."""
-        asked = re.match(rb"GET (\S+/file)[? ]", head)
-        if asked is None or re.search(rb"(?i)\r\nrange: *bytes=\d+-\r\n", head):
-            return None
+    def _fault_for(self, asked: str) -> Fault | None:
         with self._lock:
-            waiting = self.faults.get(asked[1].decode())
+            waiting = self.faults.get(asked)
             return waiting.popleft() if waiting else None
+
+
+def _asked(head: bytes) -> str:
+    """The path that a GET asks for; before it "may " where the proxy only asks for permission."""
+    found = re.match(rb"GET ([^? ]+)", head)
+    path = found[1].decode() if found else ""
+    permission = path.endswith("/file") and re.search(rb"(?i)\r\nrange: *bytes=\d+-\r\n", head)
+    return f"may {path}" if permission else path
 
 
 def _head(connection: socket.socket) -> bytes:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from attrs import define
 
-_SIZE = 384 << 20
+#: Of a new volume, in bytes.
+SIZE = 384 << 20
 _SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN
 _WITHOUT_LOG_FLUSH = struct.pack("I", 2)
 
@@ -40,20 +41,25 @@ class Volume:
 
 
 @contextmanager
-def volume(home: Path) -> Iterator[Volume]:
-    """A mounted volume, its files under `home`; skips the test where there cannot be one."""
+def volume(home: Path, on: Path | None = None) -> Iterator[Volume]:
+    """A mounted volume, its files under `home`; skips the test where there cannot be one.
+
+    :param on: the file to make it in, which is long enough; None: a new one.
+    """
     if os.geteuid() != 0:
-        pytest.skip("to cut the power of a file system takes root, ext4 and a loop device")
-    made = Volume(home / "ext4", home / "mnt")
+        pytest.skip("a file system that fails takes root, ext4 and a loop device")
+    # The logs of a node that lives there are named after it.
+    made = Volume(on or home / "ext4", home / home.name)
     made.path.mkdir(parents=True)
-    with made.image.open("wb") as file:
-        file.truncate(_SIZE)
+    if on is None:
+        with made.image.open("wb") as file:
+            file.truncate(SIZE)
     try:
         _run("mkfs.ext4", "-q", made.image)
         made.mount()
     except (OSError, subprocess.CalledProcessError) as error:
         said = getattr(error, "stderr", "") or error
-        pytest.skip(f"to cut the power of a file system takes ext4 and a loop device: {said}")
+        pytest.skip(f"a file system that fails takes ext4 and a loop device: {said}")
     try:
         yield made
     finally:
