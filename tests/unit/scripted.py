@@ -89,6 +89,10 @@ class Peer(Protocol):
     def send(self, *data: bytes) -> None:
         self.transport.writeSequence(data)
 
+    async def sent(self) -> None:
+        """Waits until the kernel has all that was to be sent."""
+        await eventually(lambda: not self.transport.dataBuffer and not self.transport._tempDataLen)
+
     def close(self) -> None:
         self.transport.loseConnection()
 

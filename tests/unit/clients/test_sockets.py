@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from twisted.internet.testing import StringTransport
 
+from tests.cloud.proxy import eventually
 from txglancecache.clients.sockets import ClientSocket, Taking
 
 
@@ -65,6 +66,7 @@ def test_whether_a_client_takes_enough(pair: tuple[socket.socket, socket.socket]
     server.send(b"hello")
     taking.goes_on()
     assert client.recv(5) == b"hello"
+    assert eventually(lambda: not ClientSocket.of(Transport(server)).untaken())
     assert taking.goes_on()
     fill(server)
     assert taking.goes_on()

@@ -435,7 +435,7 @@ async def test_refused_and_reset(net: Net, size: int) -> None:
         peer.pause()
         await pause(0.02)
         peer.send(b"HTTP/1.1 409 Conflict\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size)
-        await eventually(lambda: not peer.transport.dataBuffer and not peer.transport._tempDataLen)
+        await peer.sent()
         peer.close()
 
     client = net.client(net.origin(refuse).number)

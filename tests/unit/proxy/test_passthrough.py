@@ -386,6 +386,7 @@ async def test_refused_while_sending(front: Front, then: str, size: int) -> None
         await peer.take(20_000)
         peer.pause()
         peer.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size)
+        await peer.sent()
         await pause(0.03)
         if then != "gone":
             getattr(peer, then)()

@@ -314,9 +314,10 @@ async def test_bad_chunks_after_the_answer_has_begun(front: Front) -> None:
 @pytest_twisted.ensureDeferred
 async def test_a_client_that_leaves_within_its_body(front: Front) -> None:
     """The origin sees a broken request, sized or chunked."""
-    for framing in (b"Content-Length: 20", b"Transfer-Encoding: chunked"):
+    for number, framing in enumerate((b"Content-Length: 20", b"Transfer-Encoding: chunked"), 1):
         client = await front.ask(b"PUT /x HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n5\r\nhello\r\n" % framing)
-        await eventually(lambda: bool(front.origin.peers) and b"hello" in front.origin.peers[-1].data)
+        await eventually(lambda number=number: len(front.origin.peers) == number)  # type: ignore[misc]
+        await front.origin.peers[-1].until(lambda: b"hello" in front.origin.peers[-1].data)
         client.close()
         reason = await front.origin.peers[-1].gone()
         assert not isinstance(reason.value, ConnectionDone)

@@ -20,7 +20,7 @@ from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource, Resource
 
 from tests.unit.management.native.world import Site
-from tests.unit.scripted import Peer, eventually, pause
+from tests.unit.scripted import Peer, eventually, pause, settled
 from txglancecache.cache.events import EventLog
 from txglancecache.clients.limits import Limits
 from txglancecache.clients.refusals import Refusals
@@ -315,11 +315,9 @@ def serials_at(peer: Peer) -> list[int]:
 async def until_full(site: Site) -> Stream:
     """Note events until the kernel takes no more of the only stream."""
     (stream,) = site.streams._open
-    while not stream._paused:
-        while not stream._paused:
-            site.cache.events.note("pinned", "a", "b" * 10_000)
-            await pause()
-        await pause(0.1)
+    while not (stream._paused and await settled(lambda: stream._paused)):
+        site.cache.events.note("pinned", "a", "b" * 10_000)
+        await pause()
     return stream
 
 
