@@ -413,21 +413,29 @@ async def test_threads_are_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(mover, "_STEP", 100_000)
     one = ThreadPool(0, 1)
     one.start()
+    left: list[int] = []
     moves = [Move(tmp_path / name) for name in ("a", "b")]
     for each in moves:
         each.transfer._in_thread = partial(threads.deferToThreadPool, reactor, one)
-    began: list[Extents] = []
 
     async def paced(peer: Peer) -> None:
-        await _sized(BODY[:], *(BODY[start : start + 400_000] for start in range(0, SIZE, 400_000)))(peer)
-        began.extend(each.written for each in moves)
+        """Sends on and on, and little until both have begun, so that neither comes to its end before."""
+        await peer.head()
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE)
+        sent = 0
+        while sent < SIZE and not all(each.written for each in moves):
+            peer.send(BODY[sent : sent + 1000])
+            sent += 1000
+            await pause(0.002)
+        left.append(SIZE - sent)
+        peer.send(BODY[sent:])
 
     try:
         await gatherResults([Deferred.fromCoroutine(each.run(paced)) for each in moves])
     finally:
         one.stop()
     assert all(each.right() and each.written == Extents.of((0, SIZE)) for each in moves)
-    assert all(began[:2])
+    assert min(left) > 0
     for each in moves:
         os.close(each.fd)
 
