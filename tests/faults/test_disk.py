@@ -509,56 +509,59 @@ def test_a_start_on_a_full_disk(node: Node, trial: Trial) -> None:
 # -- the drive ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("moment", ["mid_hit", "idle"])
-def test_bad_sectors_under_a_body(frail: Trial, frail_disk: Device, moment: str) -> None:
+def test_bad_sectors_under_a_body(frail: Trial, frail_disk: Device) -> None:
     """Who reads there gets the rest from the origin; that body is fetched anew, and nothing else is lost."""
     node = frail.node
-    for image in frail.rounds():
-        other = node.other(image)
-        frail.cache(image, other)
-        failed = frail_disk.failed_reads
 
-        def wear_out(image: Image = image) -> None:
-            frail_disk.spoil(node.body_file(image), *WORN_OUT)
+    def wear_out(image: Image) -> None:
+        frail_disk.spoil(node.body_file(image), *WORN_OUT)
 
-        getattr(frail, moment)(image, wear_out)
-        assert frail_disk.failed_reads > failed
-        said = rf"Image {image.id} goes on from the origin at byte \d+: cannot read a body: .*Input/output"
-        assert re.search(said, node.proxy.service.logged())
-        frail.ask(other)
-        assert node.relay.moved(other.path) == other.size
+    for moment in frail.some_of(["mid_hit", "idle"]):
+        for image in frail.rounds():
+            other = node.other(image)
+            frail.cache(image, other)
+            failed = frail_disk.failed_reads
+            getattr(frail, moment)(image, partial(wear_out, image))
+            assert frail_disk.failed_reads > failed
+            said = (
+                rf"Image {image.id} goes on from the origin at byte \d+: cannot read a body: .*Input/output"
+            )
+            assert re.search(said, node.proxy.service.logged())
+            frail.ask(other)
+            assert node.relay.moved(other.path) == other.size
     assert frail.lost == frail.times * BODY.size
     assert not list(node.cache_dir.glob("*.damaged"))
-    frail.record(f"Sectors under one of two bodies cannot be read, {_words(moment)}")
+    frail.record("Sectors under one of two bodies cannot be read, during a hit or while nobody reads")
 
 
-@pytest.mark.parametrize("moment", ["mid_fill", "idle"])
-def test_a_disk_that_takes_nothing(frail: Trial, frail_disk: Device, moment: str) -> None:
+def test_a_disk_that_takes_nothing(frail: Trial, frail_disk: Device) -> None:
     """While every write fails, and nothing can be synced, what is on it is still served from it."""
     node = frail.node
-    for image in frail.rounds():
-        other = node.other(image)
-        frail.cache(other)
-        failed = frail_disk.failed_writes
 
-        def wear_out() -> None:
-            frail_disk.takes_nothing = True
+    def wear_out() -> None:
+        frail_disk.takes_nothing = True
 
-        getattr(frail, moment)(image, wear_out)
-        if moment == "mid_fill":
-            assert eventually(lambda: node.proxy.entry(image) is None, 20), "it is believed to be there"  # noqa: B023
-        else:
-            assert node.relay.moved(image.path) == image.size
-        frail.ask(image)
-        frail.ask(other)
-        assert node.relay.moved(other.path) == other.size
-        assert frail_disk.failed_writes > failed
-        frail_disk.mend()
-        node.repair()
-        frail.ask(other)
-        assert node.relay.moved(other.path) == other.size
-    assert moment == "mid_fill" or not frail.lost
-    frail.record(f"Every write to the disk fails, and reading does not, {_words(moment)}")
+    for moment in frail.some_of(["mid_fill", "idle"]):
+        lost = frail.lost
+        for image in frail.rounds():
+            other = node.other(image)
+            frail.cache(other)
+            failed = frail_disk.failed_writes
+            getattr(frail, moment)(image, wear_out)
+            if moment == "mid_fill":
+                assert eventually(lambda: node.proxy.entry(image) is None, 20), "it is believed to be there"  # noqa: B023
+            else:
+                assert node.relay.moved(image.path) == image.size
+            frail.ask(image)
+            frail.ask(other)
+            assert node.relay.moved(other.path) == other.size
+            assert frail_disk.failed_writes > failed
+            frail_disk.mend()
+            node.repair()
+            frail.ask(other)
+            assert node.relay.moved(other.path) == other.size
+        assert moment == "mid_fill" or frail.lost == lost
+    frail.record("Every write to the disk fails, and reading does not, during a fill or while nobody reads")
 
 
 def test_a_start_with_an_index_that_cannot_be_read(frail: Trial, frail_disk: Device) -> None:
