@@ -17,7 +17,6 @@ from tests.cloud.cloud import Cloud
 from tests.cloud.fixtures import ProxyFactory
 from tests.cloud.payload import MIB, Payload
 from tests.cloud.ports import LOOPBACK
-from tests.cloud.processes import Processes
 from tests.cloud.proxy import Proxy, eventually
 from tests.cloud.relay import Relay
 from tests.faults import unreliable as faults
@@ -287,7 +286,7 @@ def _umask(mask: int) -> Iterator[None]:
         os.umask(before)
 
 
-def test_files_are_for_nobody_else(processes: Processes, tmp_path: Path, campaign: Campaign) -> None:
+def test_files_are_for_nobody_else(tmp_path: Path, campaign: Campaign) -> None:
     """Whatever the umask: nobody else can read a file, or write into a directory, of the cache's or of what
     is in quarantine."""
     origin = EndlessOrigin()
