@@ -122,6 +122,12 @@ class Proxy:
             raise ProxyMisbehaved(f"in the proxy's log:\n{text[max(0, found.start() - 500) :][:4000]}")
 
     @property
+    def has_directory(self) -> bool:
+        """Whether it has taken its cache directory. Looked up and not tried, which could get in its way."""
+        locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+        return any((lock[1], lock[4]) == ("FLOCK", str(self.service.pid)) for lock in locks)
+
+    @property
     def is_running(self) -> bool:
         return self._service is not None and self._service.popen.poll() is None
 

@@ -66,12 +66,6 @@ def slow_glance(cloud: Cloud) -> Iterator[Relay]:
     relay.close()
 
 
-def holds_lock(pid: int) -> bool:
-    """Whether the process has a cache directory. Looked up and not tried, which could get in its way."""
-    locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
-    return any((lock[1], lock[4]) == ("FLOCK", str(pid)) for lock in locks)
-
-
 @define(eq=False)
 class Lane:
     """One node, life after life.
@@ -136,7 +130,7 @@ class Lane:
     def launch(self) -> Service:
         """Start; it has just taken its directory when this returns."""
         service = self.proxy.launch()
-        service.until(lambda: holds_lock(service.pid), "its lock", look=0.002)
+        service.until(lambda: self.proxy.has_directory, "its directory", look=0.002)
         return service
 
     def start(self) -> None:
