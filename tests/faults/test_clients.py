@@ -448,7 +448,7 @@ def test_a_crowd_that_takes_its_time(patient: Proxy, cloud: Cloud, campaign: Cam
         downloads.run(clients, ask, seconds=campaign.scale(60, 240), meanwhile=growth.look)
     assert (downloads.finished, downloads.wrong, downloads.broken) == (count, 0, 0)
     assert downloads.at_once == count
-    assert growth.most < 32 * MIB + count * 64 * 1024, growth
+    assert growth.most < 16 * MIB + count * 32 * 1024, growth
     campaign.record(
         "Clients",
         f"a download of {payload.size // MIB} MiB, {'cached' if cached else 'cold'}, at no more than 1 MB/s",
