@@ -527,7 +527,9 @@ async def test_taking_the_socket_over(net: Net) -> None:
     assert detached.buffered == b"hello"
     assert detached.socket.getblocking() is False
     taken.callback(None)
-    await eventually(lambda: bool(select.select([detached.socket], [], [], 0)[0]))
+    poll = select.poll()
+    poll.register(detached.socket, select.POLLIN)
+    await eventually(lambda: bool(poll.poll(0)))
     assert detached.socket.recv(100) == b"world"
     assert response.detach() is None
     response.abandon()
