@@ -405,6 +405,7 @@ def test_an_origin_that_is_gone_for_good(
         assert len(re.findall(aborted, log)) == 3, log
 
         entry = node.entry(image)
+        assert entry is not None, "nothing is kept"
         assert (entry["state"], entry["readers"]) == ("partial", 0)
         there = entry["bytes_on_disk"]
         assert entry["extents"] == [[0, there]]
@@ -456,6 +457,9 @@ def test_bursts_of_errors(
     lost = []
     glance.played.clear()
 
+    def about(image: Image, fact: str) -> object:
+        return (node.entry(image) or {}).get(fact)
+
     def burst(image: Image, fault: Fault) -> list[Download]:
         if asked == "who may have it":
             glance.spoil_permission(image.path, *[fault] * clients)
@@ -475,11 +479,11 @@ def test_bursts_of_errors(
                 trials.forget()
                 cold = burst(image, fault)
                 trials.check(what)
-                before = node.entry(image)
+                before = about(image, "created")
                 with ThreadPoolExecutor(1) as pool:
                     pace = SIZE / 3 if expected == "status 504" else SIZE  # for as long as the burst
                     under_way = pool.submit(node.download, image, rate=pace, timeout=60)
-                    node.until(lambda: node.entry(image)["readers"] == 1, "a client")
+                    node.until(lambda: about(image, "readers") == 1, "a client")
                     warm = burst(image, fault)
                     outcomes = [judge(under_way.result(), image, 0, SIZE)]
                 if asked == "what it is" and expected != "status 504":
@@ -490,7 +494,7 @@ def test_bursts_of_errors(
                 if expected == "status 503":
                     assert {got.headers["Retry-After"] for got in [*cold, *warm]} == {"7"}
                 trials.seen.update(outcomes + refused)
-                if node.entry(image)["created"] != before["created"]:
+                if about(image, "created") != before:
                     lost.append(what)
                 trials.check(what)
 
