@@ -48,8 +48,9 @@ def pytest_terminal_summary(
     rows, seconds = campaign.sorted_rows(), time.monotonic() - config.stash[_BEGUN]
     if not rows:
         return
-    if campaign.whole and config.cache is not None:
-        config.cache.set(_KEPT, {"rows": [asdict(row) for row in rows], "seconds": seconds})
+    cache = getattr(config, "cache", None)
+    if campaign.whole and cache is not None:
+        cache.set(_KEPT, {"rows": [asdict(row) for row in rows], "seconds": seconds})
     terminalreporter.section("what was done, how often, what clients saw, what was lost")
     for line in text_table(rows):
         terminalreporter.write_line(line)
