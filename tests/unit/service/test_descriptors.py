@@ -41,5 +41,6 @@ def test_far_too_few() -> None:
 def test_raise_limit() -> None:
     """The soft limit is the hard one afterwards."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard - 1, hard))
     assert raise_limit() == hard
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
