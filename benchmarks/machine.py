@@ -33,8 +33,8 @@ def machine(where: Path) -> Mapping[str, str]:
 def have_memory(count: int) -> None:
     """Have so many bytes of memory that is free and really there.
 
-    A host takes back in large pieces what its guest has freed. The next to write a file there pays for getting
-    it again, more than the writing costs, and which server that is is a matter of chance.
+    A host takes back in large pieces what its guest has freed. The next to write a file there pays for
+    getting it again, more than the writing costs, and which server that is is a matter of chance.
     """
     with mmap.mmap(-1, count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
         memory.madvise(mmap.MADV_HUGEPAGE)
