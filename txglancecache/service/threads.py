@@ -70,6 +70,6 @@ class _Unhurried(Thread):
     """Runs when others leave it a processor, and a little also when they do not."""
 
     def run(self) -> None:
-        if sys.platform == "linux":  # elsewhere that would be said of the whole process
-            os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
+        if sys.platform == "linux":  # elsewhere it would be said of the whole process
+            os.nice(_NICENESS)
         super().run()
