@@ -24,6 +24,8 @@ COPIES = 4
 #: Bytes of memory that a node may take more in the second half of a soak: it remembers for ten minutes what
 #: became of each job. In the first seconds it is still getting warm.
 GROWTH, GROWTH_WHEN_NEW = 4 * MIB, 8 * MIB
+#: What the log says where a body that was to be kept could not be.
+NO_ROOM = ": no room for "
 #: Seconds for which it may hold its reactor up.
 STALL = 0.1
 #: Connections to Glance that are kept for the next request come and go as well.
@@ -96,8 +98,13 @@ def test_soak(campaign: Campaign, start_proxy: ProxyFactory, cloud: Cloud, relay
 
     # what clients got is what the node says it sent; to those who left it may have sent more
     counters, sizes, got = proxy.status()["counters"], proxy.status()["sizes"], traffic.received
-    assert got.cached <= counters["bytes_from_disk"] <= got.cached + got.cached_left
-    assert got.passed <= counters["bytes_passed_through"] <= got.passed + got.passed_left
+    received, left = got.cached + got.passed, got.cached_left + got.passed_left
+    assert received <= counters["bytes_served"] <= received + left
+    assert counters["bytes_from_disk"] <= got.cached + got.cached_left
+    assert got.passed <= counters["bytes_passed_through"]
+    if NO_ROOM not in proxy.service.logged():
+        assert got.cached <= counters["bytes_from_disk"]
+        assert counters["bytes_passed_through"] <= got.passed + got.passed_left
     assert counters["evictions"] > 0
     assert sizes["bytes_on_disk"] <= sizes["max_size"] == total // 3
 
@@ -141,14 +148,18 @@ def test_accounts(campaign: Campaign, start_proxy: ProxyFactory, cloud: Cloud, r
     assert not traffic.wrong, traffic.wrong[:10]
     until_quiet(proxy)
     counters, got = proxy.status()["counters"], traffic.received
-    assert counters["bytes_from_disk"] == got.cached
-    assert counters["bytes_passed_through"] == got.passed
+    # what was to come from the disk comes from Glance where there is no room for it after all
+    continued = got.cached - counters["bytes_from_disk"]
+    without_room = proxy.service.logged().count(NO_ROOM)
+    assert continued == 0 or (continued > 0 and without_room)
+    assert counters["bytes_passed_through"] == got.passed + continued
     assert counters["bytes_served"] == got.cached + got.passed
     transfers = [exchange for image in images for exchange in relay.transfers(image.path)]
     moved = sum(exchange.received for exchange in transfers)
     cut = [exchange for exchange in transfers if not exchange.response_whole]
-    on_the_way = moved - got.passed - counters["bytes_from_origin"]
-    assert 0 <= on_the_way <= len(cut) * MIB
+    on_the_way = moved - counters["bytes_passed_through"] - counters["bytes_from_origin"]
+    # a transfer that is given up close to its end looks like a whole one from there
+    assert 0 <= on_the_way <= (len(cut) + without_room) * MIB
     assert counters["bytes_filled"] == counters["bytes_from_origin"]
     campaign.record(
         "Load",
