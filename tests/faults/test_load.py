@@ -75,7 +75,7 @@ def until_quiet(proxy: Proxy) -> None:
 
 def test_soak(campaign: Campaign, start_proxy: ProxyFactory, cloud: Cloud, relay: Relay) -> None:
     """Downloads of every kind, uploads, deletions, operators, listeners and evictions side by side."""
-    seconds, looks = campaign.scale(16, 600), campaign.scale(4, 10)
+    seconds, looks = campaign.scale(8, 600), campaign.scale(2, 10)
     payloads = [Payload(size, seed=700 + number) for number, size in enumerate(SIZES * COPIES)]
     images = [cloud.images.create(payload) for payload in payloads]
     total = sum(payload.size for payload in payloads)

@@ -19,6 +19,7 @@ from txglancecache.errors import (
     ClientStalled,
     EntryDropped,
     FillFailed,
+    GlanceCacheError,
     ImageChanged,
     StoreError,
 )
@@ -227,6 +228,8 @@ class Images:
                 raise
             except Exception as error:
                 ended = f"aborted: {error}"
+                if not isinstance(error, GlanceCacheError):
+                    _log.failure("A download of image {id} met a bug", id=image.image_id)
                 if isinstance(error, ClientStalled) and request.channel is not None:
                     request.channel.stalled()
                 request.abort()
