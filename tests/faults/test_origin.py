@@ -340,7 +340,8 @@ def test_wrong_bytes(node: Proxy, glance: Unreliable, images: list[Image], campa
 
     coded = trials[0].cold("gzip", [faults.zipped()])
     assert set(coded) == {RIGHT}
-    assert re.search(_GIVEN_UP + ".*gzip", node.service.logged())
+    # given up, or asked for again where another answer was of use meanwhile
+    assert re.search(r"(Cannot fill|The transfer of) \w+.*gzip", node.service.logged())
     left.check()
 
 

@@ -273,7 +273,11 @@ class Fill:
         except ImageChanged as error:
             self._doubt(transfer, error)
         except FillFailed as error:
-            self._give_up(error, transfer)
+            if self._others(transfer) or self._entry.extents:
+                # The origin can do it, as these show.
+                self._broke(transfer, OriginError(str(error)))
+            else:
+                self._give_up(error)
         except OriginError as error:
             self._broke(transfer, error)
         except StoreError as error:

@@ -82,7 +82,7 @@ def test_who_is_gone_for_good_is_so_for_all_in_the_end(world: World, origin: Ori
     assert entry is None or not entry.filling
 
 
-@pytest.mark.parametrize("trouble", [SourceRefused(403), FillFailed("coded"), StoreError("no room")])
+@pytest.mark.parametrize("trouble", [SourceRefused(403), StoreError("no room")])
 def test_what_cannot_be_mended(world: World, origin: Origin, trouble: Exception) -> None:
     """Nothing more is asked for, but what is on its way comes; who then lacks something is told why."""
     whole, transmission = going_on(world, origin)
@@ -100,10 +100,24 @@ def test_what_cannot_be_mended(world: World, origin: Origin, trouble: Exception)
     assert entry is None or not entry.filling
 
 
+def test_one_odd_answer(world: World, origin: Origin) -> None:
+    """An answer that is of no use, beside one that is, is asked for again."""
+    whole, transmission = going_on(world, origin)
+    origin.fails = [FillFailed("coded")]
+    part = world.read(origin, AT, AT + 1000, who="bob")
+    assert not part.failed
+    world.clock.pump([0.1] * 4)
+    for late in origin.sent:
+        late.give()
+    assert drain(part) == BODY[AT : AT + 1000]
+    assert drain(whole) == BODY[MIB:]
+    assert transmission.over
+
+
 def test_who_comes_anew_mends_it_for_all(world: World, origin: Origin) -> None:
     """Another client's permission serves also those whom the failure was not told yet."""
     whole, transmission = going_on(world, origin)
-    origin.fails = [FillFailed("coded")]
+    origin.refuse = {"alice": 401, "bob": 403}
     world.read(origin, AT, AT + 1000, who="bob").close()
     world.read(origin, AT, AT + 1000, who="carol")
     origin.last.give()
