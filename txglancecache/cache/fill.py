@@ -7,12 +7,10 @@ missing, resumes what broke, and has the body verified as it grows.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable
 
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from txglancecache.cache.entry import DigestCheck, Entry
@@ -21,6 +19,7 @@ from txglancecache.cache.observer import FillObserver
 from txglancecache.cache.plan import Claim, Start, plan
 from txglancecache.cache.readable import FileReactor
 from txglancecache.cache.reader import Reader
+from txglancecache.cache.retries import Retries
 from txglancecache.cache.source import Source
 from txglancecache.cache.span import Span, TransferStopped
 from txglancecache.cache.status import Counters
@@ -32,7 +31,6 @@ from txglancecache.errors import (
     FillFailed,
     ImageChanged,
     OriginError,
-    OriginOverloaded,
     RangesUnsupported,
     SourceRefused,
     StoreError,
@@ -46,10 +44,6 @@ _log = Logger()
 #: A ranged demand is rounded up to end at a multiple of this, so that small reads in sequence do not
 #: each cost a request, in bytes.
 _READ_AHEAD = 1 << 20
-_FIRST_DELAY = 0.1
-_LONGEST_DELAY = 5.0
-#: For how long the origin may ask to be left alone. Clients wait meanwhile, and not for ever.
-_LONGEST_ASKED = 30.0
 #: What a transfer has to bring in order to count for more than none, in bytes; of a small image a part.
 _PROGRESS = 64 << 10
 _PROGRESS_OF_SMALL = 16
@@ -89,9 +83,7 @@ class Fill:
     _transfers: list[Transfer] = field(factory=list, init=False)
     _whole: bool = field(default=False, init=False)
     _ranged: bool = field(default=True, init=False)
-    _failures: int = field(default=0, init=False)
-    _misfits: int = field(default=0, init=False)
-    _retry: IDelayedCall | None = field(default=None, init=False)
+    _retries: Retries = field(init=False)
     _verifier: Verifier | None = field(default=None, init=False)
     _grown: Signal = field(factory=Signal, init=False)
     _ended: Signal = field(factory=Signal, init=False)
@@ -106,10 +98,14 @@ class Fill:
     def _(self) -> Meter:
         return Meter(self._reactor)
 
+    @_retries.default
+    def _(self) -> Retries:
+        return Retries(self._settings.retries, self._reactor, self.update)
+
     @property
     def active(self) -> bool:
         """Whether anything is under way."""
-        return bool(self._transfers or self._verifier or self._retry)
+        return bool(self._transfers or self._verifier) or self._retries.pending
 
     @property
     def sources(self) -> int:
@@ -165,7 +161,7 @@ class Fill:
         if self._stopped or not (self._is_wanted() or (self._finishes and self._transfers)):
             for transfer in list(self._transfers):
                 transfer.give_up()
-        elif self._retry is None and self._sources:
+        elif self._sources and not self._retries.pending:
             claims = [Claim(transfer.position, transfer.span.stop) for transfer in self._transfers]
             wanted = self._demands(entry.readers) if demands is None else demands
             for start in plan(entry.extents, claims, wanted, size=entry.image.size, ranged=self._ranged):
@@ -193,13 +189,13 @@ class Fill:
         if not self._entry.readers:
             for transfer in list(self._transfers):
                 transfer.give_up()
-            self._cancel_retry()
+            self._retries.cancel()
         self.update()
 
     async def stop(self) -> None:
         """Stop every transfer and the verification; what came is kept. Returns when all is quiet."""
         self._stopped = True
-        self._cancel_retry()
+        self._retries.cancel()
         if self._verifier is not None:
             self._verifier.stop()
         self.update()
@@ -262,7 +258,7 @@ class Fill:
     async def _carry_out(self, transfer: Transfer) -> None:
         try:
             await self._move(transfer)
-            self._failures = 0
+            self._retries.worked()
         except TransferStopped:
             pass
         except RangesUnsupported:
@@ -275,7 +271,7 @@ class Fill:
         except FillFailed as error:
             if self._others(transfer) or self._entry.extents:
                 # The origin can do it, as these show.
-                self._broke(transfer, OriginError(str(error)))
+                self._broke(transfer, error)
             else:
                 self._give_up(error)
         except OriginError as error:
@@ -315,7 +311,7 @@ class Fill:
             if source in self._sources:
                 self._sources.remove(source)
             raise
-        self._misfits = 0
+        self._retries.fitted()
         return response
 
     def _undo_split(self, failed: Transfer) -> None:
@@ -352,49 +348,34 @@ class Fill:
             self._give_up(FillFailed(str(error)), transfer)
 
     def _doubt(self, transfer: Transfer, error: ImageChanged) -> None:
-        """One answer that does not fit the image may be some proxy's own; two in a row are the origin's."""
-        self._misfits += 1
-        if self._misfits == 1:
+        if self._retries.bears_misfit():
             self._broke(transfer, OriginError("the origin's answer does not fit the image"))
         else:
             self._give_up(error)
             self._observer.outdated(self._entry)
 
-    def _broke(self, transfer: Transfer, error: OriginError) -> None:
-        """Try again later, at the place where it broke. Who brings a byte at a time does not get there."""
+    def _broke(self, transfer: Transfer, error: Exception) -> None:
+        """Try again later, at the place where it broke."""
         self._counters.transfers_failed += 1
-        brought, retries = transfer.brought, self._settings.retries
-        if brought and brought >= min(_PROGRESS, self._entry.image.size // _PROGRESS_OF_SMALL):
-            self._failures = 0
-        elif self._retry is None:  # what breaks together is one failure
-            self._failures += 1
-        if self._failures > retries:
+        if self._is_progress(transfer.brought):
+            self._retries.worked()
+        elif not self._retries.bears_failure():
             if not self._others(transfer):
                 self._give_up(FillFailed(str(error)))
                 return
-            self._failures = retries
             self._fail_lacking(FillFailed(str(error)), transfer)
-        delay = min(_LONGEST_DELAY, _FIRST_DELAY * 2.0 ** min(self._failures, 10))
-        delay *= random.uniform(0.8, 1.2)  # noqa: S311
-        if isinstance(error, OriginOverloaded) and error.retry_after is not None:
-            delay = max(delay, min(error.retry_after, _LONGEST_ASKED))
+        if self._stopped:
+            return
         _log.warn(
             "The transfer of {key} broke: {error}; resuming in {delay:.1f} s",
             key=self._entry.key,
             error=str(error),
-            delay=delay,
+            delay=self._retries.schedule(error),
         )
-        if self._retry is None and not self._stopped:
-            self._retry = self._reactor.callLater(delay, self._try_again)
 
-    def _try_again(self) -> None:
-        self._retry = None
-        self.update()
-
-    def _cancel_retry(self) -> None:
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
+    def _is_progress(self, count: int) -> bool:
+        """Who brings a byte at a time does not get there."""
+        return bool(count) and count >= min(_PROGRESS, self._entry.image.size // _PROGRESS_OF_SMALL)
 
     def _give_up(self, error: Exception, failed: Transfer | None = None) -> None:
         """Tell those who wait, and forget what was wanted: the next to ask begins anew.
@@ -402,8 +383,7 @@ class Fill:
         :param failed: the transfer whose failure this is. What others bring goes on to those who wait for it.
         """
         _log.warn("Cannot fill {key}: {error}", key=self._entry.key, error=str(error))
-        self._cancel_retry()
-        self._failures = self._misfits = 0
+        self._retries.forget()
         self._sources.clear()
         if failed is not None and self._others(failed):
             self._trouble = error
@@ -441,7 +421,7 @@ class Fill:
                 lambda failure: _log.failure("Verifying {key} failed", failure, key=entry.key)
             )
         elif self._verifier is not None and not (
-            wanted and (self._transfers or self._retry or entry.complete)
+            wanted and (self._transfers or self._retries.pending or entry.complete)
         ):
             self._verifier.stop()
 
@@ -477,7 +457,7 @@ class Fill:
         self._told = False
         self._whole = False
         self._ranged = True
-        self._failures = self._misfits = 0
+        self._retries.forget()
         self._sources.clear()
         self._entry.account.settle(self._entry.extents)
         self._observer.fill_idle(self._entry)

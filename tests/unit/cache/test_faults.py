@@ -19,7 +19,7 @@ from twisted.internet import reactor, threads
 from twisted.internet.defer import Deferred
 
 from tests.unit.scripted import Peer, eventually, listen
-from txglancecache.cache import fill
+from txglancecache.cache import retries
 from txglancecache.cache.cache import Cache, CacheSettings, Threads
 from txglancecache.cache.entry import Entry
 from txglancecache.cache.fill import FillSettings
@@ -183,5 +183,5 @@ def _has_it_all(faults: list[tuple[str, int]], begin: int) -> None:
 async def test_what_is_recorded_is_true(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever an origin does to its answers, no byte is recorded that is not the image's, unless it lied
     about it; nobody completes that body, then. In the end everybody gets the right one."""
-    monkeypatch.setattr(fill, "_FIRST_DELAY", 0.001)
+    monkeypatch.setattr(retries, "_FIRST_DELAY", 0.001)
     await threads.deferToThread(_has_it_all)
