@@ -4,6 +4,7 @@ With `--last-failed` a run goes on with the campaign before it: what that one fo
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import asdict
@@ -14,6 +15,7 @@ _CAMPAIGN = pytest.StashKey[Campaign]()
 _BEGUN = pytest.StashKey[float]()
 #: Where pytest keeps what a campaign has found, and how long it took.
 _KEPT = "faults/campaign"
+_ROWS = "faults"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,7 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
     campaign = Campaign(config.getoption("--whole-campaign", False))
     begun = time.monotonic()
     cache = getattr(config, "cache", None)
-    if cache is not None and config.getoption("--last-failed", False):
+    if cache is not None and config.getoption("--last-failed", False) and not hasattr(config, "workerinput"):
         kept = cache.get(_KEPT, {"rows": [], "seconds": 0})
         campaign.rows.extend(Row(**row) for row in kept["rows"])
         begun -= kept["seconds"]
@@ -39,6 +41,20 @@ def pytest_configure(config: pytest.Config) -> None:
 def campaign(pytestconfig: pytest.Config) -> Campaign:
     """How long the trials are, and where they write down what they found."""
     return pytestconfig.stash[_CAMPAIGN]
+
+
+@pytest.hookimpl
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """One of several processes hands in what it found."""
+    if hasattr(session.config, "workeroutput"):
+        rows = session.config.stash[_CAMPAIGN].rows
+        session.config.workeroutput[_ROWS] = [asdict(row) for row in rows]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    found = getattr(node, "workeroutput", {}).get(_ROWS, [])
+    node.config.stash[_CAMPAIGN].rows.extend(Row(**row) for row in found)
 
 
 def pytest_terminal_summary(

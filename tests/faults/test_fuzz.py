@@ -12,10 +12,10 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, given, settings
 
 from tests.cloud.client import request
+from tests.cloud.imitation import Imitation
 from tests.cloud.ports import LOOPBACK
-from tests.faults.attentive import AttentiveOrigin
 from tests.faults.campaign import Campaign
-from tests.integration.endless import EndlessOrigin, body_of
+from tests.integration.endless import body_of, endless
 from tests.integration.launching import Launch
 from tests.unit.fuzzing import PROMISES, Promise
 
@@ -54,7 +54,7 @@ def _counted(tried: Counter[str], what: str, promise: Promise) -> Callable[[obje
 
 
 @contextmanager
-def node_before(origin: AttentiveOrigin | EndlessOrigin, directory: Path) -> Iterator[Launch]:
+def node_before(origin: Imitation, directory: Path) -> Iterator[Launch]:
     launch = Launch(directory)
     try:
         launch.start(*launch.flags(origin=origin.url, max_size="64MiB", manage_connections="4000"))
@@ -159,7 +159,7 @@ def test_bodies_that_the_origin_does_not_read(tmp_path: Path, campaign: Campaign
     hidden = b"hello"
     times = campaign.scale(20, 400)
     seen: Counter[str] = Counter()
-    with node_before(EndlessOrigin(), tmp_path) as node:
+    with node_before(Imitation(endless, attentive=False), tmp_path) as node:
         asked = f"http://{LOOPBACK}:{node.data_port}/v2/images/a/file"
         for number in range(times):
             head = b"GET /v2/images/a HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n" % len(hidden)
@@ -185,7 +185,7 @@ def test_requests(tmp_path: Path, campaign: Campaign) -> None:
     seen: Counter[str] = Counter()
     wrong: list[tuple[bytes, bytes]] = []
     said_in_all = 0
-    origin = AttentiveOrigin()
+    origin = Imitation(endless)
     with node_before(origin, tmp_path) as node, ThreadPoolExecutor(_AT_ONCE) as pool:
         meant_well = f"http://{LOOPBACK}:{node.data_port}/v2/images/a/file"
         for _ in range(campaign.scale(6, 400)):

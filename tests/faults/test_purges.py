@@ -15,11 +15,12 @@ from attrs import define, field
 
 from tests.cloud.client import request
 from tests.cloud.fixtures import ProxyFactory
+from tests.cloud.imitation import Imitation
 from tests.cloud.ports import LOOPBACK
 from tests.cloud.proxy import Proxy
 from tests.faults import changing
 from tests.faults.campaign import Campaign
-from tests.faults.changing import IMAGE_ID, PAGE, PATH, SIZE, ChangingOrigin
+from tests.faults.changing import IMAGE_ID, PAGE, PATH, SIZE, Changing
 
 NEW, OLD, CUT, MIXED = "whole and new", "OLD", "cut off", "MADE UP"
 #: What clients ask for; None: all of it.
@@ -30,11 +31,11 @@ _RANGES = (None, (SIZE // 2, SIZE), (0, 16 * PAGE), None)
 class Downloaders:
     """Clients who know of each byte that they get whether they may still get it.
 
-    :param floor: the edition that the origin had when it was last purged: nobody who comes now gets an older.
+    :param floor: the edition that the image was when it was last purged: nobody who comes now gets an older.
     """
 
     proxy: Proxy
-    origin: ChangingOrigin
+    image: Changing
     floor: int = 1
     seen: Counter[str] = field(factory=Counter)
     stale: list[str] = field(factory=list)
@@ -90,7 +91,7 @@ class Downloaders:
         except ValueError as error:
             self.stale.append(str(error))
             return MIXED
-        if found and not floor <= min(found) <= max(found) <= self.origin.edition:
+        if found and not floor <= min(found) <= max(found) <= self.image.edition:
             self.stale.append(f"editions {sorted(found)} after {floor} had come")
             return OLD
         return NEW
@@ -105,9 +106,10 @@ def test_purges(described: bool, start_proxy: ProxyFactory, campaign: Campaign) 
     Where a digest does, a client may be cut off that shares a question which was asked before; no image of
     Glance's becomes another.
     """
-    origin = ChangingOrigin(described)
+    image = Changing(described)
+    origin = Imitation(image)
     proxy = start_proxy(origin=origin.url, authorization_ttl=2, digest_check="before" if described else "off")
-    downloaders = Downloaders(proxy, origin)
+    downloaders = Downloaders(proxy, image)
     purges, files_left = campaign.scale(8, 200), 0
     after: Counter[str] = Counter()
     try:
@@ -116,10 +118,10 @@ def test_purges(described: bool, start_proxy: ProxyFactory, campaign: Campaign) 
                 origin.pause = (0.0, 0.002, 0.01)[number % 3]
                 time.sleep((number % 7) * 0.01)
                 files = _bodies(proxy)
-                origin.edition += 1
+                image.edition += 1
                 if _purge(proxy, everything=number % 4 == 3):
                     files_left += len(files & _bodies(proxy))
-                downloaders.floor = origin.edition
+                downloaders.floor = image.edition
                 after.update(pool.map(downloaders.download, range(4)))
     finally:
         origin.close()

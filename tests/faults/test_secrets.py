@@ -15,6 +15,7 @@ from attrs import define, field, frozen
 from tests.cloud.client import Answer, download, request
 from tests.cloud.cloud import Cloud
 from tests.cloud.fixtures import ProxyFactory
+from tests.cloud.imitation import Imitation
 from tests.cloud.payload import MIB, Payload
 from tests.cloud.ports import LOOPBACK
 from tests.cloud.proxy import Proxy, eventually
@@ -23,7 +24,7 @@ from tests.faults import unreliable as faults
 from tests.faults.campaign import Campaign
 from tests.faults.raw import exchange, status_of
 from tests.faults.unreliable import Unreliable
-from tests.integration.endless import WRONG, EndlessOrigin, body_of
+from tests.integration.endless import WRONG, body_of, endless
 from tests.integration.launching import Launch
 
 BODY = Payload(MIB, seed=901)
@@ -296,7 +297,7 @@ def _umask(mask: int) -> Iterator[None]:
 def test_files_are_for_nobody_else(tmp_path: Path, campaign: Campaign) -> None:
     """Whatever the umask: nobody else can read a file, or write into a directory, of the cache's or of what
     is in quarantine."""
-    origin = EndlessOrigin()
+    origin = Imitation(endless)
     modes: Counter[str] = Counter()
     masks = (0o000, 0o022)[: campaign.scale(1, 2)]
     try:

@@ -15,12 +15,13 @@ import pytest
 from tests.cloud.client import authorized
 from tests.cloud.cloud import Cloud
 from tests.cloud.fixtures import ProxyFactory
+from tests.cloud.imitation import Imitation
 from tests.cloud.payload import MIB, Payload
 from tests.cloud.ports import LOOPBACK
 from tests.faults.campaign import Campaign
 from tests.faults.raw import exchange, status_of
 from tests.faults.unreliable import Unreliable
-from tests.integration.endless import EndlessOrigin, body_of
+from tests.integration.endless import body_of, endless
 from tests.integration.launching import Launch
 from tests.unit.authority import Authority
 
@@ -106,7 +107,7 @@ def _can_be_spoken(authority: Authority, key: Path, version: ssl.TLSVersion) -> 
 @pytest.fixture(scope="module")
 def node(authority: Authority, key: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launch]:
     """A node that speaks TLS on both sites, and is managed by whoever has the operator's certificate."""
-    origin = EndlessOrigin()
+    origin = Imitation(endless)
     launch = Launch(tmp_path_factory.mktemp("node"))
     flags = launch.flags(
         origin=origin.url,

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from tests.cloud.imitation import Imitation
 from tests.cloud.ports import LOOPBACK
-from tests.integration.endless import EndlessOrigin
+from tests.integration.endless import endless
 from tests.integration.launching import PATIENCE, Launch
 
 PROGRAM = Path(sys.executable).with_name("txglancecache")
@@ -24,14 +25,14 @@ MANY = 1000
 
 
 @pytest.fixture
-def origin() -> Iterator[EndlessOrigin]:
-    origin = EndlessOrigin()
+def origin() -> Iterator[Imitation]:
+    origin = Imitation(endless)
     yield origin
     origin.close()
 
 
 @pytest.fixture
-def node(tmp_path: Path, origin: EndlessOrigin) -> Iterator[Launch]:
+def node(tmp_path: Path, origin: Imitation) -> Iterator[Launch]:
     """A node with one image in its cache."""
     node = Launch(tmp_path)
     try:
@@ -65,7 +66,7 @@ def stream(node: Launch, last: str) -> Iterator[Iterator[Any]]:
         yield map(json.loads, data)
 
 
-def test_watch_over_a_restart(node: Launch, origin: EndlessOrigin) -> None:
+def test_watch_over_a_restart(node: Launch, origin: Imitation) -> None:
     """What each of the two processes did is told once, in order, though both count from one."""
     first = happens(node, 1)
     wanted = len(first) + 20  # the second process gets further than the first

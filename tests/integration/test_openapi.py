@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.cloud.imitation import Imitation
 from tests.cloud.ports import LOOPBACK
-from tests.integration.endless import EndlessOrigin, body_of
+from tests.integration.endless import body_of, endless
 from tests.integration.launching import Launch
 from txglancecache.management.native.routes import OPERATIONS
 
@@ -25,7 +26,7 @@ IMAGES = [f"image-{number}" for number in range(20)]
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Launch]:
     """A node with some images in its cache, in front of a Glance that has every image."""
-    origin = EndlessOrigin()
+    origin = Imitation(endless)
     launch = Launch(tmp_path)
     try:
         launch.start(*launch.flags(origin=origin.url, max_size="64MiB"))

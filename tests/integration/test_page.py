@@ -14,11 +14,12 @@ from selenium.webdriver.common.keys import Keys
 from tests.cloud.client import call
 from tests.cloud.cloud import Cloud
 from tests.cloud.fixtures import ProxyFactory
+from tests.cloud.imitation import Imitation
 from tests.cloud.payload import Payload
 from tests.cloud.proxy import Proxy
 from tests.cloud.relay import Relay
 from tests.integration.browser import Browser, browser
-from tests.integration.endless import EndlessOrigin
+from tests.integration.endless import endless
 from tests.integration.launching import Launch
 from txglancecache.extents import Extents
 from txglancecache.store.directory import Directory
@@ -152,7 +153,7 @@ def test_events_come_as_they_happen(cloud: Cloud, node: Proxy, page: Browser) ->
 def test_events_go_on_after_a_restart(tmp_path: Path, window: Browser) -> None:
     """What the next process does is shown, though it counts its events anew, and nothing twice, neither then
     nor when it is only the connection that was lost."""
-    origin, node = EndlessOrigin(), Launch(tmp_path)
+    origin, node = Imitation(endless), Launch(tmp_path)
     flags = node.flags(origin=origin.url)
 
     def happens(times: int) -> list[str]:
