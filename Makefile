@@ -47,7 +47,8 @@ unit: $(STAMP)  ## the unit tests
 
 integration: debian-test $(STAMP)  ## the tests on a real Keystone, Glance and Swift, and the faults in short
 	@$(BIN)/python -m tests.cloud.install
-	$(BIN)/pytest -q -p no:twisted --timeout=180 --durations=10 $(PYTEST_OPTIONS) tests/integration tests/faults
+	$(BIN)/pytest -q -p no:twisted -n 2 --dist loadfile --timeout=180 --durations=10 $(PYTEST_OPTIONS) \
+	    tests/integration tests/faults
 
 faults: debian-test $(STAMP)  ## the whole fault campaign; its table is printed, and written to docs/faults.rst
 	@$(BIN)/python -m tests.cloud.install

@@ -22,24 +22,26 @@ BRIEF = 4  # seconds
 
 @contextmanager
 def running(installation: Installation) -> Iterator[Processes]:
-    """A directory under the installation and the processes that live in it; both are gone at the end. The
-    logs of the latest run stay in `log`."""
-    runs, logs = installation.root / "run", installation.root / "log"
-    runs.mkdir(exist_ok=True)
-    for left in runs.iterdir():
-        if not Path("/proc", left.name).exists():
-            shutil.rmtree(left, ignore_errors=True)
-    if not any(runs.iterdir()):
-        shutil.rmtree(logs, ignore_errors=True)
-    logs.mkdir(exist_ok=True)
-    directory = runs / str(os.getpid())
-    directory.mkdir()
+    """A directory under the installation and the processes that live in it; both are gone at the end. Their
+    logs stay, in one under `log`, until something else is run."""
+    directory, logs = (_own(installation.root / of_all) for of_all in ("run", "log"))
     processes = Processes(directory, logs)
     try:
         yield processes
     finally:
         processes.stop()
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _own(of_all: Path) -> Path:
+    """A directory in there for this process; those of processes that are no more go."""
+    own = of_all / str(os.getpid())
+    of_all.mkdir(exist_ok=True)
+    for left in of_all.iterdir():
+        if left == own or not Path("/proc", left.name).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    own.mkdir()
+    return own
 
 
 @define(eq=False)
