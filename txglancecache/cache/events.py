@@ -62,13 +62,19 @@ class EventLog:
         return f"{self._process}-{self._serial}"
 
     def after(self, event_id: str) -> tuple[Event, ...]:
-        """What came after the event with this id, as far as it is kept; all of it if this process knows no
-        such event."""
+        """What came after the event with this id; all that is kept if this process knows no such event.
+
+        Where some of it is not kept any more, the first is ``missed``, in the place of the last of these.
+        """
         process, _, digits = event_id.rpartition("-")
         known = process == self._process and digits.isascii() and digits.isdecimal() and len(digits) < 20
-        serial = int(digits) if known else 0
-        seen = serial if serial <= self._serial else 0
-        return tuple(event for event in self._events if event.serial > seen)
+        if not known or (seen := int(digits)) > self._serial:
+            return self.recent()
+        later = tuple(event for event in self._events if event.serial > seen)
+        lost = later[0].serial - 1 - seen if later else 0
+        if not lost:
+            return later
+        return Event(self._process, seen + lost, later[0].time, "missed", "", f"{lost} events"), *later
 
     def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
         """Call ``callback`` with each event to come; returns what ends that, once."""

@@ -26,6 +26,7 @@ _COLOURS = {
     "verification-failed": "red",
     "disk-failed": "red",
     "job-failed": "red",
+    "missed": "red",
 }
 _KIND_WIDTH = max(map(len, _COLOURS))
 _ID_WIDTH = 36

@@ -85,8 +85,9 @@ NODE = (
         "The latest events; or, to whoever asks for `text/event-stream`, a stream of Server-Sent Events "
         "that goes on with each new one. An event's name is its kind, its data an `Event`, its `id` that "
         "of the `Event`, which names the process too. A stream begins with an `id` from which to go on. "
-        "Who sends `Last-Event-ID` gets what came after that first, as far as it is still known; all that "
-        "is known, if this process has no such event: it was another one's, or none.",
+        "Who sends `Last-Event-ID` gets what came after that first. Where some of it is not known any "
+        "more, an event of the kind `missed` comes in its place. If this process has no such event, because "
+        "it was another one's or none, all that is known comes.",
         [
             Reply(
                 _OK,

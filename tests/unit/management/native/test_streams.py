@@ -121,6 +121,18 @@ def test_return(site: Site, said: str, expected: list[int]) -> None:
     assert listener.serials() == expected
 
 
+@pytest.mark.parametrize("seen", [0, 1, 100])
+def test_missed(site: Site, seen: int) -> None:
+    """Who was away for longer than events are kept is told how many are gone, and can go on from there."""
+    for _ in range(1500):
+        site.cache.events.note("pinned", "a")
+    listener = Listener(site, f"Last-Event-ID: 5e0c94d1-{seen}\r\n")
+    assert listener.serials() == list(range(500, 1501))
+    missed = next(json.loads(line[6:]) for line in listener.body.split("\n") if line.startswith("data: "))
+    assert (missed["kind"], missed["detail"]) == ("missed", f"{500 - seen} events")
+    assert Listener(site, f"Last-Event-ID: {missed['id']}\r\n").serials() == list(range(501, 1501))
+
+
 def test_restart(site: Site) -> None:
     """A listener, also one that has heard nothing yet, misses nothing of the next process, and gets nothing
     twice."""
