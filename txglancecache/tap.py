@@ -17,10 +17,9 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import lru_cache, partial
-from ipaddress import ip_address, ip_network
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +35,12 @@ from txglancecache.cache.entry import DigestCheck
 from txglancecache.cache.fill import FillSettings
 from txglancecache.cache.jobs import Jobs, JobSettings
 from txglancecache.cache.steward import Steward
+from txglancecache.clients.identity import any_of
 from txglancecache.clients.limits import Limits
 from txglancecache.clients.refusals import Refusals
 from txglancecache.clients.turnstile import Turnstile
 from txglancecache.delivery.delivery import Delivery
-from txglancecache.errors import ConfigurationError, DirectoryLocked, GlanceCacheError
+from txglancecache.errors import ConfigurationError, GlanceCacheError
 from txglancecache.eviction import S3Fifo
 from txglancecache.management.access.admission import Admission, AdmissionSettings
 from txglancecache.management.access.guard import Guard
@@ -92,15 +92,13 @@ from txglancecache.service.process import (
     tell_supervisor,
 )
 from txglancecache.service.service_auth import ServiceCredentials, service_session
+from txglancecache.service.takeover import take_over
 from txglancecache.service.threads import Pools
 from txglancecache.store.directory import Directory
 from txglancecache.store.index import Index
 from txglancecache.waiting import Semaphore
 
 __all__ = ["Options", "makeService"]
-
-#: Seconds between two looks at whether another process has left the cache directory.
-_LOOK_AGAIN = 0.1
 
 
 def makeService(options: Options) -> IService:
@@ -156,29 +154,6 @@ def guard_for(manage: Listener, auth: str = "none") -> Guard:
             return Guard()
         case _:
             return Guard(None)
-
-
-def take_over(path: Path, wait: float) -> Directory:
-    """The cache directory, as soon as a process that is about to end has left it; blocks.
-
-    :param wait: seconds after which that other process is taken to stay.
-    :raises StoreError: it stays, or the directory cannot be used.
-    """
-    deadline = time.monotonic() + wait
-    told = False
-    while True:
-        try:
-            return Directory.open(path)
-        except DirectoryLocked:
-            if time.monotonic() >= deadline:
-                raise
-        if not told:
-            told = True
-            # Nothing is logged yet, and an operator who started it twice is not to wonder.
-            print(
-                f"twistd glancecache: waiting {wait:g} s for another process to leave {path}", file=sys.stderr
-            )
-        time.sleep(_LOOK_AGAIN)
 
 
 def _client(settings: Settings, reactor: Any, observer: OriginObserver) -> OriginClient:
@@ -296,7 +271,7 @@ class _Core:
 def _downloads(core: _Core) -> IResource:
     """The data site's application."""
     settings, reactor, name = core.settings, core.reactor, _pseudonym()
-    pass_through = PassThrough(core.client, pseudonym=name, trusted=is_trusted(settings.trusted_proxies))
+    pass_through = PassThrough(core.client, pseudonym=name, trusted=any_of(settings.trusted_proxies))
     clearance = Clearance(
         core.cache,
         core.glance,
@@ -373,23 +348,6 @@ def _pseudonym() -> bytes:
     return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()).encode("ascii")
 
 
-def is_trusted(networks: Sequence[str]) -> Callable[[str], bool]:
-    """Whether an address is one of a proxy whose word about its clients is kept."""
-    known = [ip_network(network) for network in networks]
-
-    @lru_cache(4096)
-    def trusted(address: str) -> bool:
-        try:
-            ip = ip_address(address)
-        except ValueError:
-            return False
-        # what an IPv4 client is called on a socket for both
-        ip = getattr(ip, "ipv4_mapped", None) or ip
-        return any(ip in network for network in known)
-
-    return trusted
-
-
 def compose(settings: Settings, reactor: Any, owner: Callable[[], AbstractContextManager[None]]) -> Node:
     """A node made of its parts, none of which has begun to work.
 
@@ -410,7 +368,7 @@ def compose(settings: Settings, reactor: Any, owner: Callable[[], AbstractContex
     lag = LagMeter(registry, reactor, starved)
     streams = Streams(core.cache.events, reactor)
     page = Page()
-    forward = Forward(client, pseudonym=_pseudonym(), trusted=is_trusted(settings.trusted_proxies))
+    forward = Forward(client, pseudonym=_pseudonym(), trusted=any_of(settings.trusted_proxies))
     compatible = compatible_resource(core.steward, core.jobs, core.glance, forward, core.cache.batches)
     data_app = _downloads(core)
     if settings.cache_api_on_data_site:
@@ -418,7 +376,7 @@ def compose(settings: Settings, reactor: Any, owner: Callable[[], AbstractContex
     gates = _turnstiles(settings, reactor, registry)
     common: dict[str, Any] = {
         "reactor": reactor,
-        "is_trusted": is_trusted(settings.trusted_proxies),
+        "is_trusted": any_of(settings.trusted_proxies),
         "access_line": access_line if settings.access_log else None,
     }
     data_factory = data_site(data_app, turnstile=gates["data"], **common)

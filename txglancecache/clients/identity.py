@@ -39,6 +39,23 @@ def client_of(
     return _counted_as(client)
 
 
+def any_of(networks: Sequence[str]) -> Callable[[str], bool]:
+    """Whether an address is in one of these networks, such as those of the proxies that are trusted."""
+    known = [ip_network(network) for network in networks]
+
+    @lru_cache(4096)
+    def is_in(address: str) -> bool:
+        try:
+            ip = ip_address(address)
+        except ValueError:
+            return False
+        # what an IPv4 client is called on a socket for both
+        ip = getattr(ip, "ipv4_mapped", None) or ip
+        return any(ip in network for network in known)
+
+    return is_in
+
+
 def _chain(forwarded_for: Sequence[bytes], forwarded: Sequence[bytes]) -> list[str]:
     text = ",".join(value.decode("latin-1") for value in forwarded_for)
     members = [member.strip() for member in text.split(",")]

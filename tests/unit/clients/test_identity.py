@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from txglancecache.clients.identity import client_of
+from txglancecache.clients.identity import any_of, client_of
 
 
 def trusted(address: str) -> bool:
@@ -45,3 +45,21 @@ def test_clients(peer: str, forwarded_for: list[bytes], forwarded: list[bytes], 
 def test_nonsense(forwarded_for: list[bytes], forwarded: list[bytes]) -> None:
     """Whatever a proxy passes on, there is a name, and not a long one."""
     assert len(client_of("10.0.0.1", forwarded_for, forwarded, trusted)) <= 64
+
+
+@pytest.mark.parametrize(
+    ("address", "trusted"),
+    [
+        ("10.1.2.3", True),
+        ("10.2.0.1", False),
+        ("::ffff:10.1.2.3", True),
+        ("::ffff:10.2.0.1", False),
+        ("::1", True),
+        ("127.0.0.1", False),
+        ("", False),
+        ("nonsense", False),
+    ],
+)
+def test_networks(address: str, trusted: bool) -> None:
+    """A proxy is known by its address or its network; who has no address is nobody's proxy."""
+    assert any_of(("10.1.0.0/16", "::1/128"))(address) is trusted
