@@ -54,11 +54,14 @@ class Extents:
         :raises ValueError: for anything else. That includes other spellings of a valid set: a row of the
             index that this package did not write is not to be believed in part.
         """
-        pairs = [part.partition("-") for part in (text.split(",") if text else ())]
-        numbers = [(int(start), int(stop)) for start, _, stop in pairs]
+        first, _, last = text.partition("-")
         # Most are one interval, of a whole body, and at the start there are very many of them.
-        plain = len(numbers) == 1 and 0 <= numbers[0][0] < numbers[0][1]
-        extents = cls(tuple(numbers)) if plain else cls.of(*numbers)
+        if last.isdecimal() and first.isdecimal():
+            start, stop = int(first), int(last)
+            if start < stop and f"{start}-{stop}" == text:
+                return cls(((start, stop),))
+        pairs = [part.partition("-") for part in (text.split(",") if text else ())]
+        extents = cls.of(*((int(start), int(stop)) for start, _, stop in pairs))
         if extents.encode() != text:
             raise ValueError(f"not a canonical set of extents: {text[:80]!r}")
         return extents
@@ -67,9 +70,16 @@ class Extents:
         """Compact text such as ``0-100,200-300``; as everywhere here, the second number is exclusive."""
         return ",".join(f"{start}-{stop}" for start, stop in self.intervals)
 
-    @cached_property
+    @property
     def total(self) -> int:
         """How many bytes are covered."""
+        if len(self.intervals) == 1:
+            ((start, stop),) = self.intervals
+            return stop - start
+        return self._total
+
+    @cached_property
+    def _total(self) -> int:
         return sum(stop - start for start, stop in self.intervals)
 
     @property

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from attrs import Attribute, asdict, define, field, fields, frozen
-from attrs.validators import ge, instance_of, optional
+from attrs.validators import instance_of, optional
 
 from txglancecache.errors import StoreError
 from txglancecache.extents import Extents
@@ -82,6 +82,9 @@ def _stamp(value: Stamp | str | None) -> Stamp | None:
     return value if value is None or isinstance(value, Stamp) else Stamp.decode(value)
 
 
+_TEXT_OR_NONE = {str, type(None)}
+
+
 @frozen
 class Record:
     """What the index knows of one entry.
@@ -89,23 +92,40 @@ class Record:
     ``size`` is in bytes, ``created`` and ``last_access`` in seconds since the epoch, ``digest`` and
     ``checksum`` (the md5 that Glance keeps) in hex. ``extents`` are on disk for certain. ``stamp`` is that of
     a verified body; an index of before there were stamps has none.
+
+    :raises TypeError: something is of another type.
+    :raises ValueError: it is, or cannot be.
     """
 
-    key: str = field(validator=instance_of(str))
-    origin: str = field(validator=instance_of(str))
-    image_id: str = field(validator=instance_of(str))
-    body: str = field(validator=instance_of(str))
-    size: int = field(validator=[instance_of(int), ge(0)])
-    algorithm: str = field(validator=instance_of(str))
-    digest: str = field(validator=instance_of(str))
-    checksum: str | None = field(validator=optional(instance_of(str)))
+    key: str
+    origin: str
+    image_id: str
+    body: str
+    size: int
+    algorithm: str
+    digest: str
+    checksum: str | None
     extents: Extents = field(converter=_extents)
     verified: bool = field(converter=bool)
-    hits: int = field(validator=instance_of(int))
-    created: float = field(validator=_finite)
-    last_access: float = field(validator=_finite)
+    hits: int
+    created: float
+    last_access: float
     pinned: bool = field(converter=bool)
     stamp: Stamp | None = field(default=None, converter=_stamp)
+
+    def __attrs_post_init__(self) -> None:
+        # In one go: at the start there may be a hundred thousand of these, and a validator is a call.
+        texts = (self.key, self.origin, self.image_id, self.body, self.algorithm, self.digest, self.checksum)
+        possible = (
+            {*map(type, texts)} <= _TEXT_OR_NONE
+            and None not in texts[:-1]
+            and type(self.size) is type(self.hits) is int
+            and self.size >= 0
+            and math.isfinite(self.created)
+            and math.isfinite(self.last_access)
+        )
+        if not possible:
+            raise ValueError(f"not an entry: {self}")
 
     @cached_property
     def image(self) -> Image:

@@ -20,7 +20,7 @@ from tests.unit.cache.world import World, result
 from txglancecache.cache.recovery import read_label
 from txglancecache.image import is_image_id
 from txglancecache.store.directory import Directory
-from txglancecache.store.schema import connect
+from txglancecache.store.schema import Record, connect
 
 ORIGIN = "http://glance:9292"
 SIZE = 1000
@@ -73,6 +73,25 @@ def write(table: str, row: dict[str, Any], path: Path) -> None:
             database.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places})", list(row.values()))
         except (sqlite3.Error, OverflowError):
             return
+
+
+@pytest.mark.parametrize("column", sorted(set(GOOD) - {"verified", "pinned"}))
+@pytest.mark.parametrize("value", [b"bytes", 1.5, math.nan, -1, "text", None])
+def test_values(column: str, value: object) -> None:
+    """A value of a type that its column does not have, or a number that makes no sense, makes no record."""
+    fitting: dict[str, tuple[object, ...]] = {
+        "checksum": ("text", None),
+        "stamp": (None,),
+        "created": (1.5, -1),
+        "last_access": (1.5, -1),
+        "hits": (-1,),
+        **dict.fromkeys(("key", "origin", "image_id", "body", "algorithm", "digest"), ("text",)),
+    }
+    if any(value is each or value == each for each in fitting.get(column, ())):
+        Record(**{**GOOD, column: value})
+        return
+    with pytest.raises((ValueError, TypeError, AttributeError)):
+        Record(**{**GOOD, column: value})
 
 
 @given(
