@@ -1,19 +1,23 @@
 """Moving a body from a socket into its file, in threads.
 
-The bytes go from the socket through a pipe into the file without ever entering this process, where the
-kernel lets them; through a buffer where it does not. Bytes that are on disk already are read past.
+A few bodies at a time go through large buffers: the more is moved at once, the less often the threads of
+this process and the origin's have to wake each other, which costs more than a copy does. All others go
+through pipes, and never enter this process, where the kernel lets them. Bytes that are on disk already are
+read past.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import mmap
 import os
 import select
 import socket
 import time
 from collections.abc import Callable
 from enum import Enum
+from threading import BoundedSemaphore
 
 from attrs import define, field
 
@@ -24,8 +28,12 @@ from txglancecache.origin.client import Detached
 from txglancecache.origin.patience import Patience
 from txglancecache.store.allocation import give_back, set_aside
 
-#: The most bytes that one step moves; also the size asked for the pipe.
+#: The most bytes that one step moves; also the size asked for a pipe, which may not be larger.
 _STEP = 1 << 20
+
+#: The same with a large buffer. Movers that have one; all of them together take no more memory than that.
+_LARGE_STEP = 4 << 20
+_LARGE = BoundedSemaphore(8)
 
 #: How far ahead of what is written room is set aside, in bytes. Pieces of 4 MiB leave a file in pieces.
 _AHEAD = 16 << 20
@@ -123,8 +131,8 @@ class Turn(Enum):
 class Mover:
     """Moves one body from its socket into its file, in turns, each in some thread.
 
-    A turn ends soon after there is nothing left to read, so that an origin that is slow keeps no thread
-    waiting, and at the latest after a while, so that others get at one. `close` when it is over.
+    A turn ends soon after there is nothing left to read, so that an origin that is slow keeps neither a
+    thread nor a buffer, and at the latest after a while, so that others get at these.
 
     :param moved: called in the thread with ``(start, stop, kept)``: these bytes have come, and were written
         or read past.
@@ -135,7 +143,7 @@ class Mover:
     _sink: Sink
     _moved: Callable[[int, int, bool], None]
     patience: Patience
-    _way: _Splice | _Copy | None = field(default=None, init=False)
+    _begun: bool = field(default=False, init=False)
     _poll: select.poll = field(factory=select.poll, init=False)
 
     def turn(self) -> Turn:
@@ -145,28 +153,32 @@ class Mover:
         :raises StoreError: the disk failed.
         :raises TransferStopped: nobody wants it any more.
         """
-        if self._way is None:
-            self._begin()
+        way = _way()
         try:
-            return self._move()
+            if not self._begun:
+                self._begin()
+            try:
+                return self._move(way)
+            except _SpliceRefused:
+                way.close()
+                way = _Copy(_STEP)
+                return self._move(way)
         except BaseException:
             self._sink.give_back()
             raise
+        finally:
+            way.close()
 
-    def close(self) -> None:
-        if self._way is not None:
-            self._way.close()
-
-    def _move(self) -> Turn:
+    def _move(self, way: _Splice | _Copy) -> Turn:
         ends = time.monotonic() + _TURN
         while True:
-            count, keep = self._sink.next(_STEP)
+            count, keep = self._sink.next(way.most)
             if not count:
                 return Turn.DONE
             if keep:
                 # Where bytes are only read past, the body may be whole: its file must stay as it is.
                 self._sink.prepare()
-            if self._step(count, keep):
+            if self._step(way, count, keep):
                 if time.monotonic() > ends:
                     return Turn.AGAIN
             elif not self._linger():
@@ -174,7 +186,7 @@ class Mover:
 
     def _begin(self) -> None:
         """What was read together with the head comes first."""
-        self._way = _way()
+        self._begun = True
         self._poll.register(self._source.socket, select.POLLIN)
         start = self._sink.position
         for kept_from, kept_to in self._sink.write([self._source.buffered]):
@@ -187,18 +199,13 @@ class Mover:
         if start < stop:
             self._moved(start, stop, False)
 
-    def _step(self, count: int, keep: bool) -> bool:
+    def _step(self, way: _Splice | _Copy, count: int, keep: bool) -> bool:
         """Move at most ``count`` bytes; ``False`` if there are none to read."""
-        sink, way = self._sink, self._way
-        assert way is not None
+        sink = self._sink
         try:
             moved = way.move(self._source.socket, sink.fd, sink.position, count, keep)
         except BlockingIOError:
             return False
-        except _SpliceRefused:
-            way.close()
-            self._way = _Copy()
-            return True
         except OSError as error:
             raise OriginProtocolError(f"the connection broke at byte {sink.position}: {error}") from error
         if moved == 0:
@@ -226,17 +233,25 @@ class _SpliceRefused(Exception):
 
 
 def _way() -> _Splice | _Copy:
+    """The best that is to be had; whoever gets it closes it."""
+    if _LARGE.acquire(blocking=False):
+        try:
+            return _Copy(_LARGE_STEP, _LARGE.release)
+        except OSError:
+            # No memory is left.
+            _LARGE.release()
     try:
-        return _Splice() if hasattr(os, "splice") else _Copy()
+        return _Splice() if hasattr(os, "splice") else _Copy(_STEP)
     except OSError:
         # No descriptor is left for a pipe.
-        return _Copy()
+        return _Copy(_STEP)
 
 
 class _Splice:
     """Moves bytes inside the kernel, socket to pipe to file."""
 
     def __init__(self) -> None:
+        self.most = _STEP
         self._out, self._in = os.pipe()
         try:
             fcntl.fcntl(self._in, fcntl.F_SETPIPE_SZ, _STEP)
@@ -277,10 +292,17 @@ class _Splice:
 
 
 class _Copy:
-    """Moves bytes through a buffer of this process."""
+    """Moves bytes through a buffer of this process.
 
-    def __init__(self) -> None:
-        self._buffer = memoryview(bytearray(_STEP))
+    :param most: the size of that, in bytes. Memory that nothing was read into is never taken.
+    :param closed: called at the end.
+    """
+
+    def __init__(self, most: int, closed: Callable[[], None] = lambda: None) -> None:
+        self.most = most
+        self._closed = closed
+        # A mapping goes back to the system when nobody refers to it any more; the heap might keep it.
+        self._buffer = memoryview(mmap.mmap(-1, most, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
     def move(self, source: socket.socket, fd: int, position: int, count: int, keep: bool) -> int:
         moved = source.recv_into(self._buffer[:count])
@@ -289,4 +311,5 @@ class _Copy:
         return moved
 
     def close(self) -> None:
-        """Nothing is held."""
+        self._buffer = memoryview(b"")
+        self._closed()

@@ -95,7 +95,6 @@ class Transfer:
                     patience.waited(await readable(self._reactor, detached.socket, patience.left))
         finally:
             self._abort = None
-            mover.close()
             publisher.finish()
             detached.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import socket
 import time
@@ -10,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from threading import Thread
+from threading import BoundedSemaphore, Semaphore, Thread
 from typing import Any
 
 import pytest
@@ -131,9 +132,19 @@ async def _chunked(peer: Peer) -> None:
     peer.send(b"0\r\n\r\n")
 
 
+@pytest.fixture(params=["large buffer", "splice", "small buffer"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How bytes get from a socket into a file."""
+    if request.param != "large buffer":
+        monkeypatch.setattr(mover, "_LARGE", Semaphore(0))
+    if request.param == "small buffer":
+        monkeypatch.delattr(os, "splice")
+    return str(request.param)
+
+
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("script", [_sized(BODY), _chunked], ids=["sized", "chunked"])
-async def test_a_body_arrives_whole(move: Move, script: Callable[[Peer], Awaitable[None]]) -> None:
+async def test_a_body_arrives_whole(way: str, move: Move, script: Callable[[Peer], Awaitable[None]]) -> None:
     """Every byte is written once, in the right place, and reported."""
     await move.run(script)
     assert move.written == Extents.of((0, SIZE))
@@ -141,11 +152,8 @@ async def test_a_body_arrives_whole(move: Move, script: Callable[[Peer], Awaitab
 
 
 @pytest_twisted.ensureDeferred
-@pytest.mark.parametrize("way", ["splice", "copy"])
-async def test_what_is_on_disk_is_read_past(move: Move, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_on_disk_is_read_past(way: str, move: Move) -> None:
     """Bytes that are present are neither written nor reported, wherever they are in the stream."""
-    if way == "copy":
-        monkeypatch.setattr(mover, "_Splice", mover._Copy)
     move.present = Extents.of((0, 10), (1_000_000, 1_500_000), (SIZE - 5, SIZE))
     await move.run(_sized(BODY))
     assert move.written == Extents.of((10, 1_000_000), (1_500_000, SIZE - 5))
@@ -224,13 +232,16 @@ async def test_a_reset_is_an_error(move: Move) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_network_that_is_gone_is_an_error(move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_network_that_is_gone_is_an_error(
+    way: str, move: Move, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However a connection fails, it is the origin's error, and what came is kept."""
 
     def unreachable(*_: object) -> int:
         raise OSError(errno.EHOSTUNREACH, "No route to host")
 
-    monkeypatch.setattr(mover._Splice, "move", unreachable)
+    for each in (mover._Splice, mover._Copy):
+        monkeypatch.setattr(each, "move", unreachable)
     with pytest.raises(OriginError):
         await move.run(_sized(BODY))
     assert move.right()
@@ -366,12 +377,12 @@ async def test_a_slow_drip_may_be_allowed(tmp_path: Path, script: Callable[[Peer
 async def test_a_slow_disk_is_not_the_origins_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the time counts in which the origin was waited for."""
     move = Move(tmp_path / "body", silence=1.0, min_rate=1 << 30)
-    write = mover._Splice._to_file
+    write = mover._write_all
     delays = [0.6, 0.6]
 
-    def slowly(*args: Any) -> int:
+    def slowly(*args: Any) -> None:
         time.sleep(delays.pop() if delays else 0)
-        return write(*args)
+        write(*args)
 
     async def script(peer: Peer) -> None:
         """Is waited for after the slow writes, and once more, so that their time would have been told."""
@@ -381,7 +392,7 @@ async def test_a_slow_disk_is_not_the_origins_fault(tmp_path: Path, monkeypatch:
             await eventually(lambda start=start: move.written.total == start)  # type: ignore[misc]
             peer.send(BODY[start:stop])
 
-    monkeypatch.setattr(mover._Splice, "_to_file", slowly)
+    monkeypatch.setattr(mover, "_write_all", slowly)
     await move.run(script)
     assert delays == []
     assert move.right()
@@ -410,7 +421,7 @@ async def test_a_silent_origin_keeps_no_thread(move: Move) -> None:
 async def test_threads_are_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two transfers and one thread: neither waits for the end of the other, nor loses a byte."""
     monkeypatch.setattr(mover, "_TURN", 0.0)
-    monkeypatch.setattr(mover, "_STEP", 100_000)
+    monkeypatch.setattr(mover, "_LARGE_STEP", 100_000)
     one = ThreadPool(0, 1)
     one.start()
     left: list[int] = []
@@ -440,9 +451,10 @@ async def test_threads_are_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         os.close(each.fd)
 
 
-def test_a_turn_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_turn_ends(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a while although there is more to read, when there is nothing more, and at the end."""
     monkeypatch.setattr(mover, "_STEP", 40_000)
+    monkeypatch.setattr(mover, "_LARGE_STEP", 40_000)
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     fd = os.open(tmp_path / "body", os.O_RDWR | os.O_CREAT)
@@ -462,7 +474,6 @@ def test_a_turn_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert moving.turn() is mover.Turn.DONE
     assert sum(stop - start for start, stop, _ in moved) == 110_000
     assert os.pread(fd, 110_000, 0) == bytes(5) + BODY[5:110_000]
-    moving.close()
     os.close(fd)
     ours.close()
     theirs.close()
@@ -494,15 +505,15 @@ def test_room_is_set_aside(tmp_path: Path) -> None:
     assert os.pread(fd, 100_000, 0) == BODY[:100_000]
     assert os.pread(fd, 8192, 4 << 20) == os.pread(fd, 8192, 6 << 20) == BODY[:8192]
     assert span.shorten(1 << 20) == 6 << 20
-    moving.close()
     os.close(fd)
     ours.close()
     theirs.close()
 
 
-def test_what_is_read_past_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_read_past_stays_as_it_is(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once the last byte that was missing is there, the file does not change any more."""
     monkeypatch.setattr(mover, "_STEP", 64 << 10)
+    monkeypatch.setattr(mover, "_LARGE_STEP", 64 << 10)
     monkeypatch.setattr(mover, "_AHEAD", 256 << 10)
     size, missing = 3 << 20, 1 << 20
     ours, theirs = socket.socketpair()
@@ -526,7 +537,6 @@ def test_what_is_read_past_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.Mo
     sending.join()
     assert whole[0].fits(fd)
     assert os.pread(fd, size, 0) == BODY[:size]
-    moving.close()
     os.close(fd)
     ours.close()
     theirs.close()
@@ -538,13 +548,60 @@ def _on_disk(fd: int) -> int:
 
 
 @pytest_twisted.ensureDeferred
-async def test_no_descriptor_for_a_pipe(move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is none the bytes go through a buffer."""
+async def test_neither_memory_nor_a_descriptor(move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is none for a large buffer or a pipe, the bytes go through a small buffer."""
+    asked: list[int] = []
+    anonymous = mmap.mmap
+
+    def memory(fd: int, size: int, flags: int) -> mmap.mmap:
+        asked.append(size)
+        if size > mover._STEP:
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        return anonymous(fd, size, flags)
 
     def pipe() -> tuple[int, int]:
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr(mover.os, "pipe", pipe)
+    monkeypatch.setattr(mover.mmap, "mmap", memory)
+    before = mover._LARGE._value
     await move.run(_sized(BODY))
     assert move.written == Extents.of((0, SIZE))
     assert move.right()
+    assert asked[:2] == [mover._LARGE_STEP, mover._STEP]
+    assert mover._LARGE._value == before
+
+
+@pytest_twisted.ensureDeferred
+async def test_large_buffers_are_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that get none do as well; all are given back, however a transfer ends."""
+    monkeypatch.setattr(mover, "_LARGE", BoundedSemaphore(2))
+    large: list[bool] = []
+    choose = mover._way
+
+    def way() -> Any:
+        chosen = choose()
+        large.append(chosen.most == mover._LARGE_STEP)
+        return chosen
+
+    async def broken(peer: Peer) -> None:
+        await peer.head()
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE, BODY[:50_000])
+        await eventually(lambda: len(large) >= 4)
+        peer.close()
+
+    monkeypatch.setattr(mover, "_way", way)
+    monkeypatch.setattr(mover, "_LINGERING", 5.0)
+    moves = [Move(tmp_path / str(number)) for number in range(4)]
+    running = [Deferred.fromCoroutine(each.run(broken)) for each in moves]
+    for each in running:
+        with pytest.raises(OriginError):
+            await each
+    assert sorted(large[:4]) == [False, False, True, True]
+    assert mover._LARGE._value == 2
+    again = Move(tmp_path / "again")
+    await again.run(_sized(BODY))
+    assert large[4]
+    assert again.right()
+    for each in [*moves, again]:
+        os.close(each.fd)
