@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 #: What somebody who is no address may be called at most.
 _LONGEST = 64
@@ -45,13 +45,8 @@ def any_of(networks: Sequence[str]) -> Callable[[str], bool]:
 
     @lru_cache(4096)
     def is_in(address: str) -> bool:
-        try:
-            ip = ip_address(address)
-        except ValueError:
-            return False
-        # what an IPv4 client is called on a socket for both
-        ip = getattr(ip, "ipv4_mapped", None) or ip
-        return any(ip in network for network in known)
+        ip = _ip(address)
+        return ip is not None and any(ip in network for network in known)
 
     return is_in
 
@@ -69,11 +64,17 @@ def _plain(node: str) -> str:
     """Without brackets and port, and IPv4 where it is that."""
     found = _WITH_PORT.fullmatch(node)
     text = (found[1] or found[2] or "") if found else node
+    address = _ip(text.partition("%")[0])
+    return text[:_LONGEST] if address is None else str(address)
+
+
+def _ip(text: str) -> IPv4Address | IPv6Address | None:
+    """The address; of an IPv4 client on a socket for both, that one. ``None`` if it is no address."""
     try:
-        address = ip_address(text.partition("%")[0])
+        address = ip_address(text)
     except ValueError:
-        return text[:_LONGEST]
-    return str(getattr(address, "ipv4_mapped", None) or address)
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 @lru_cache(1024)
@@ -83,10 +84,7 @@ def _address(peer: str) -> str:
 
 @lru_cache(1024)
 def _counted_as(client: str) -> str:
-    try:
-        address = ip_address(client)
-    except ValueError:
-        return client
+    address = _ip(client)
     if isinstance(address, IPv6Address):
         return str(ip_network((address, _IPV6_NETWORK), strict=False))
     return client
