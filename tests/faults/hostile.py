@@ -2,6 +2,7 @@
 are told, and read as much as they like."""
 
 import contextlib
+import ctypes
 import re
 import resource
 import select
@@ -16,6 +17,8 @@ from attrs import define, field
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends RST
 _PIECE = 2**16
+_SO_ATTACH_FILTER = 26
+_TAKE_NOTHING = struct.pack("HBBI", 0x06, 0, 0, 0)  # classic BPF: return 0
 
 
 def raise_descriptor_limit() -> None:
@@ -96,6 +99,13 @@ class Hostile:
         self.count += len(data)
         self.received += data[: max(0, keep - len(self.received))]
         return bool(data)
+
+    def vanish(self) -> None:
+        """As if the network were gone: nothing that is sent here arrives, or is acknowledged, from now on."""
+        program = ctypes.create_string_buffer(_TAKE_NOTHING, len(_TAKE_NOTHING))
+        self.socket.setsockopt(
+            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(program))
+        )
 
     def close(self) -> None:
         self.socket.close()

@@ -3,20 +3,17 @@
 import json
 import os
 import re
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from email.parser import HeaderParser
-from pathlib import Path
 
 import pytest
 from attrs import define, field, frozen
 
-from tests.cloud.client import Answer, call, download, request
+from tests.cloud.client import Answer, call, request
 from tests.cloud.cloud import Cloud
 from tests.cloud.fixtures import ProxyFactory
 from tests.cloud.images import Image
@@ -571,102 +568,34 @@ def test_those_who_reset(node: Proxy, image: Image, long_image: Image, campaign:
     campaign.record("Clients", "a reset in the middle of a download", times=rounds * each, clients=str(other))
 
 
-_NETWORK = "10.213.57"
-#: Connects so often for each of two images, reads a little of the first, and waits for the second.
-_CLIENTS = """
-import socket, sys, time
-host, port, count, *paths = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:]
-head = f"HTTP/1.1\\r\\nHost: {host}:{port}\\r\\nX-Auth-Token: anybody's\\r\\n\\r\\n"
-held = []
-for path in [paths[0]] * count + [paths[1]] * count:
-    client = socket.create_connection((host, port), 10)
-    client.sendall(f"GET {path} {head}".encode())
-    held.append(client)
-for client in held[:count]:
-    client.recv(1000)
-print("ready", flush=True)
-time.sleep(600)
-"""
-
-
-@contextmanager
-def network(name: str) -> Iterator[Callable[[], None]]:
-    """A network with one more host; yields what takes its cable away."""
-    link = f"{name}-a"
-
-    def run(command: str) -> None:
-        subprocess.run(command.split(), capture_output=True, check=True)
-
-    try:
-        run(f"ip netns add {name}")
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("needs the privilege to make network namespaces, and ip from iproute2")
-    try:
-        run(f"ip link add {link} type veth peer name {name}-b netns {name}")
-        run(f"ip addr add {_NETWORK}.1/30 dev {link}")
-        run(f"ip link set {link} up")
-        run(f"ip -n {name} addr add {_NETWORK}.2/30 dev {name}-b")
-        run(f"ip -n {name} link set {name}-b up")
-        yield lambda: run(f"ip link del {link}")
-    finally:
-        run(f"ip netns del {name}")
-
-
-@define(eq=False)
-class ProxyAt(Proxy):
-    """A node that listens on another address of this machine."""
-
-    @property
-    def url(self) -> str:
-        return f"http://{_NETWORK}.1:{self.port}"
-
-    @property
-    def command(self) -> list[str | Path]:
-        return [
-            f"--listen=tcp:{self.port}:interface={_NETWORK}.1" if str(word).startswith("--listen=") else word
-            for word in super().command
-        ]
-
-
 def test_those_who_vanish(
-    cloud: Cloud, glance: Relay, image: Image, tmp_path: Path, campaign: Campaign
+    cloud: Cloud, start_proxy: ProxyFactory, glance: Relay, image: Image, campaign: Campaign
 ) -> None:
     """Clients whose network is gone, without so much as a FIN, are noticed, waiting or reading."""
     count = campaign.scale(20, 100)
     cold = cloud.open_images.create(Payload(MIB, seed=805))
-    name = f"tgc{os.getpid()}"
-    logs = tmp_path / "logs"
-    logs.mkdir()
     glance.calm()
-    with network(name) as unplug:
-        node = ProxyAt(glance.url, tmp_path, logs, {"stall_timeout": SHORT, "min_free": 0})
-        try:
-            node.start()
-            assert download(node.url + image.path, token=TOKEN).sha512 == BODY.sha512
-            glance.hold(0)
-            words = [f"{_NETWORK}.1", str(node.port), str(count), image.path, cold.path]
-            clients = subprocess.Popen(
-                ["ip", "netns", "exec", name, sys.executable, "-c", _CLIENTS, *words], stdout=subprocess.PIPE
-            )
-            try:
-                assert clients.stdout is not None
-                assert clients.stdout.readline() == b"ready\n"
-                assert eventually(lambda: metric(node, "connections", 'site="data"') == 2 * count, SLACK)
-                assert readers(node, image) == count
-                unplug()
-                gone = time.monotonic()
-                assert eventually(lambda: metric(node, "connections", 'site="data"') == 0, 60)
-                took = time.monotonic() - gone
-            finally:
-                clients.kill()
-                clients.wait()
-            glance.calm()
-            assert readers(node, image) == 0
-            kept = metric(node, "connections", 'site="data"')
-            node.stop()
-        finally:
-            glance.calm()
-            node.close()
+    node = start_proxy(glance.url, stall_timeout=SHORT, min_free=0)
+    assert node.download(image, TOKEN).sha512 == BODY.sha512
+    glance.hold(0)
+    try:
+        with crowd(node.port, count, buffer=1 << 16) as reading, crowd(node.port, count) as waiting:
+            for client in reading:
+                client.send(get(node, image))
+            for client in waiting:
+                client.send(get(node, cold))
+            assert eventually(lambda: metric(node, "connections", 'site="data"') == 2 * count, SLACK)
+            assert eventually(lambda: readers(node, image) == count, SLACK)
+            for client in [*reading, *waiting]:
+                client.vanish()
+            gone = time.monotonic()
+            assert eventually(lambda: metric(node, "connections", 'site="data"') == 0, 60)
+            took = time.monotonic() - gone
+    finally:
+        glance.calm()
+    assert readers(node, image) == 0
+    kept = metric(node, "connections", 'site="data"')
+    node.stop()
     campaign.record(
         "Clients",
         "a client whose network is gone, waiting for an answer or reading it",

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import threading
 import time
 from collections import Counter
@@ -140,10 +139,7 @@ class Node:
 
     def turn_read_only(self) -> None:
         """As the kernel does when it finds something wrong in an ext4."""
-        device = subprocess.run(
-            ["findmnt", "-n", "-o", "SOURCE", self.disk.path], check=True, capture_output=True, text=True
-        ).stdout.strip()
-        Path("/sys/fs/ext4", Path(device).name, "trigger_fs_error").write_text("broken by a test")
+        self.disk.break_something()
         with pytest.raises(OSError, match="Read-only"):
             (self.disk.path / "probe").touch()
 
@@ -153,7 +149,7 @@ class Node:
             self.proxy.stop()
         self.proxy.close()
         self.disk.unmount()
-        subprocess.run(["e2fsck", "-p", "-f", self.disk.image], capture_output=True, timeout=60)
+        self.disk.check()
         self.disk.mount("errors=remount-ro")
         self.proxy.start()
 

@@ -4,6 +4,7 @@ import fcntl
 import os
 import struct
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,12 @@ from attrs import define
 SIZE = 384 << 20
 _SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN
 _WITHOUT_LOG_FLUSH = struct.pack("I", 2)
+_MENDED = (0, 1)  # e2fsck: nothing was wrong, or all of it was put right
+_GONE_WITHIN = 5.0  # seconds that an unmounted file system takes to be gone, at most
+
+
+class StillMounted(Exception):
+    """Somebody else has the file system mounted too."""
 
 
 @define(eq=False)
@@ -37,7 +44,31 @@ class Volume:
             os.close(directory)
 
     def unmount(self) -> None:
+        """:raises StillMounted: a process with mounts of its own has a copy of this one. To mount the device
+        again would bring the same file system back, with whatever was wrong with it."""
+        known = self._known_as()
         _run("umount", self.path)
+        deadline = time.monotonic() + _GONE_WITHIN
+        while known.exists():
+            if time.monotonic() > deadline:
+                raise StillMounted(f"{self.image} is unmounted here, and {known} is still there")
+            time.sleep(0.01)
+
+    def check(self) -> None:
+        """Have e2fsck mend it; it must not be mounted.
+
+        :raises CalledProcessError: it could not be mended.
+        """
+        _run("e2fsck", "-p", "-f", self.image, expected=_MENDED)
+
+    def break_something(self) -> None:
+        """Have the kernel find something wrong in it, whose answer to that is in the options of `mount`."""
+        (self._known_as() / "trigger_fs_error").write_text("broken by a test")
+
+    def _known_as(self) -> Path:
+        """Where the kernel tells of it while it is mounted."""
+        device = _run("findmnt", "-n", "-o", "SOURCE", self.path).strip()
+        return Path("/sys/fs/ext4", Path(device).name)
 
 
 @contextmanager
@@ -72,5 +103,8 @@ def volume(home: Path, on: Path | None = None) -> Iterator[Volume]:
             _run("umount", "-l", made.path)
 
 
-def _run(*command: str | Path) -> None:
-    subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+def _run(*command: str | Path, expected: tuple[int, ...] = (0,)) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode not in expected:
+        done.check_returncode()
+    return done.stdout
