@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.testing import MemoryReactor
 
 from tests.unit.authority import Authority
-from txglancecache import tap
+from txglancecache import composition
 from txglancecache.errors import ConfigurationError
 from txglancecache.service.config import Settings, load
 from txglancecache.service.listening import Inet, listener
@@ -24,13 +24,15 @@ from txglancecache.service.listening import Inet, listener
 )
 def test_names_of_the_management_site(manage: str, names: frozenset[str] | None) -> None:
     """The management site goes by the name that it listens on; a unix socket by any."""
-    assert tap.guard_for(listener(MemoryReactor(), manage)).names == names
+    assert composition.guard_for(listener(MemoryReactor(), manage)).names == names
 
 
 @pytest.mark.parametrize("auth", ["keystone", "certificate"])
 def test_names_do_not_matter(auth: str) -> None:
     """A management site that knows its callers goes by any name."""
-    assert tap.guard_for(listener(MemoryReactor(), "tcp:9394:interface=127.0.0.1"), auth).names is None
+    assert (
+        composition.guard_for(listener(MemoryReactor(), "tcp:9394:interface=127.0.0.1"), auth).names is None
+    )
 
 
 def settings(**changes: str) -> Settings:
@@ -48,9 +50,9 @@ def test_public_management_site(tmp_path: Path) -> None:
     }
     tls = f"ssl:9394:privateKey={authority.issue('CN=localhost', server=True)}"
     for manage, known in ((tls, by_token), ("tcp:9394", by_token), (tls, by_certificate)):
-        _, found = tap.listeners(settings(manage=manage, **known), MemoryReactor())
+        _, found = composition.listeners(settings(manage=manage, **known), MemoryReactor())
         assert found.place == Inet("", 9394)
         with pytest.raises(ConfigurationError, match="may not listen on"):
-            tap.listeners(settings(manage=manage), MemoryReactor())
+            composition.listeners(settings(manage=manage), MemoryReactor())
     with pytest.raises(ConfigurationError, match="nobody can show a certificate"):
-        tap.listeners(settings(manage="tcp:9394", **by_certificate), MemoryReactor())
+        composition.listeners(settings(manage="tcp:9394", **by_certificate), MemoryReactor())
