@@ -107,9 +107,9 @@ class Node:
         """Another image."""
         return next(each for each in self.images.values() if each is not image)
 
-    def stumbled(self, image: Image) -> bool:
-        """Whether Glance has answered somebody who asked for a part with an error of its own."""
-        return any(exchange.status == 500 and exchange.range for exchange in self.relay.of(image.path))
+    def stumbles(self, image: Image) -> int:
+        """How often Glance has answered somebody who asked for a part with an error of its own."""
+        return sum(exchange.status == 500 and bool(exchange.range) for exchange in self.relay.of(image.path))
 
     def change(self, how: Callable[[Path], None], image: Image) -> None:
         how(self.body_file(image))
@@ -245,7 +245,7 @@ class Clients:
             return f"no answer ({type(error).__name__})"
         if got.status == 200:  # what is passed through from a store without ranges
             start, stop = 0, self.image.size
-        elif got.status == 500 and self.node.stumbled(self.image):
+        elif got.status == 500 and self.node.stumbles(self.image):
             return STUMBLED
         elif got.status != 206:
             return f"status {got.status}"
@@ -286,9 +286,11 @@ class Trial:
             # In short each kind of trouble meets one store, the next kind the other.
             image = self.node.images[stores[(number + _turns()) % 2]]
             self.node.reset()
+            stumbled = self.seen[STUMBLED]
             yield image
             self.times += 1
             assert self.node.proxy.is_running
+            assert self.seen[STUMBLED] - stumbled <= self.node.stumbles(image)
             assert set(self.seen) - {STUMBLED} == {"right"}, self.seen
             self.count_losses()
             self.is_cached_again(image)

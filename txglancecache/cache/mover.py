@@ -144,6 +144,7 @@ class Mover:
     _moved: Callable[[int, int, bool], None]
     patience: Patience
     _begun: bool = field(default=False, init=False)
+    _splices: bool = field(factory=lambda: hasattr(os, "splice"), init=False)
     _poll: select.poll = field(factory=select.poll, init=False)
 
     def turn(self) -> Turn:
@@ -153,13 +154,14 @@ class Mover:
         :raises StoreError: the disk failed.
         :raises TransferStopped: nobody wants it any more.
         """
-        way = _way()
+        way = _way(self._splices)
         try:
             if not self._begun:
                 self._begin()
             try:
                 return self._move(way)
             except _SpliceRefused:
+                self._splices = False
                 way.close()
                 way = _Copy(_STEP)
                 return self._move(way)
@@ -232,7 +234,7 @@ class _SpliceRefused(Exception):
     """This pair of socket and file system cannot splice; nothing was moved."""
 
 
-def _way() -> _Splice | _Copy:
+def _way(splices: bool) -> _Splice | _Copy:
     """The best that is to be had; whoever gets it closes it."""
     if _LARGE.acquire(blocking=False):
         try:
@@ -241,7 +243,7 @@ def _way() -> _Splice | _Copy:
             # No memory is left.
             _LARGE.release()
     try:
-        return _Splice() if hasattr(os, "splice") else _Copy(_STEP)
+        return _Splice() if splices else _Copy(_STEP)
     except OSError:
         # No descriptor is left for a pipe.
         return _Copy(_STEP)

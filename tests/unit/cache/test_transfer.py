@@ -152,6 +152,23 @@ async def test_a_body_arrives_whole(way: str, move: Move, script: Callable[[Peer
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_socket_that_cannot_splice_is_asked_once(move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In all the turns that its body takes."""
+    asked = []
+
+    def refuse(*_: object, **__: object) -> int:
+        asked.append(1)
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(mover, "_LARGE", Semaphore(0))
+    monkeypatch.setattr(mover, "_TURN", 0.0)
+    monkeypatch.setattr(os, "splice", refuse)
+    await move.run(_sized(BODY))
+    assert move.right()
+    assert len(asked) == 1
+
+
+@pytest_twisted.ensureDeferred
 async def test_what_is_on_disk_is_read_past(way: str, move: Move) -> None:
     """Bytes that are present are neither written nor reported, wherever they are in the stream."""
     move.present = Extents.of((0, 10), (1_000_000, 1_500_000), (SIZE - 5, SIZE))
@@ -579,8 +596,8 @@ async def test_large_buffers_are_few(tmp_path: Path, monkeypatch: pytest.MonkeyP
     large: list[bool] = []
     choose = mover._way
 
-    def way() -> Any:
-        chosen = choose()
+    def way(splices: bool) -> Any:
+        chosen = choose(splices)
         large.append(chosen.most == mover._LARGE_STEP)
         return chosen
 
