@@ -6,6 +6,7 @@ import platform
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +14,8 @@ from pathlib import Path
 from tests.cloud.install import Installation
 from tests.cloud.payload import GIB
 
+#: Of a loop that shows how fast the machine is: a few hundredths of a second.
+_LOOPS = 500_000
 _OWN = ("txglancecache", "Twisted", "klein")
 _IN_THE_CLOUD = ("glance", "keystone", "swift", "gunicorn")
 
@@ -39,6 +42,15 @@ def have_memory(count: int) -> None:
     with mmap.mmap(-1, count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
         memory.madvise(mmap.MADV_HUGEPAGE)
         memory[:: mmap.PAGESIZE] = bytes(count // mmap.PAGESIZE)
+
+
+def pace() -> float:
+    """Seconds that the same small loop of Python takes now. A virtual machine's processors are not always
+    equally fast: its neighbours have a share in them."""
+    began = time.perf_counter()
+    for _ in range(_LOOPS):
+        pass
+    return time.perf_counter() - began
 
 
 def versions(installation: Installation | None) -> Mapping[str, str]:

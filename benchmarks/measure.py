@@ -15,7 +15,7 @@ from attrs import asdict, define, field, frozen
 from benchmarks import client, processtree
 from benchmarks.client import Load
 from benchmarks.figures import Sample, Samples, percentile, turns
-from benchmarks.machine import have_memory
+from benchmarks.machine import have_memory, pace
 from benchmarks.stage import Server, Stage
 from tests.cloud.install import CHECKOUT
 from tests.cloud.payload import GIB
@@ -32,6 +32,8 @@ def interleaved(
 ) -> Samples:
     """Let the servers take turns, each in the first place as often as any other.
 
+    Each sample has a ``pace`` too: how fast the machine was right before.
+
     :param memory: bytes of free memory that each turn finds, for what it writes.
     """
     samples = Samples()
@@ -42,7 +44,8 @@ def interleaved(
         for name in order:
             if memory:
                 have_memory(memory)
-            samples.add(name, servers[name]())
+            before = pace()
+            samples.add(name, {**servers[name](), "pace": before})
     return samples
 
 

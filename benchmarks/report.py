@@ -4,7 +4,7 @@ What is said about shortfalls is not made here: people write it, in ``shortfalls
 it is taken over as it is."""
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from statistics import median
 
@@ -46,6 +46,7 @@ def overview(result: Result, folder: Path, *, at: str = "", judged_only: bool = 
         "",
         _counted(result),
         *_busy(result),
+        *_pace(result),
         "",
         *_table(result.rows, judged_only),
     ]
@@ -62,7 +63,8 @@ def page(result: Result, folder: Path) -> str:
     """All of it, with a title."""
     parts = ["Measured\n========\n\n.. Written by `make bench`.", overview(result, folder)]
     parts += [row.text for row in result.rows if row.text]
-    return "\n\n".join(part.strip() for part in parts) + "\n"
+    parts += ["\n".join(_paces(result))]
+    return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
 def load(folder: Path) -> Result | None:
@@ -86,15 +88,50 @@ def _counted(result: Result) -> str:
     return text + (f" Not measured: {', '.join(failed)}." if failed else "")
 
 
-def _busy(result: Result) -> list[str]:
-    """Whether the load could have been what was slow."""
-    parts = [
-        sample["client_busy"]
-        for row in result.rows
+def _of_all(name: str, rows: Iterable[Row]) -> list[float]:
+    """What every sample that has it says of this."""
+    return [
+        sample[name]
+        for row in rows
         for samples in row.samples.values()
         for sample in samples
-        if "client_busy" in sample
+        if name in sample
     ]
+
+
+def _pace(result: Result) -> list[str]:
+    """Whether the machine was the same all the time."""
+    paces = _of_all("pace", result.rows)
+    if not paces:
+        return []
+    return [
+        f"The same loop of Python, run before each turn, took {min(paces) * 1000:.0f} to "
+        f"{max(paces) * 1000:.0f} ms, {median(paces) * 1000:.0f} in the median:",
+        "what is in seconds bears that.",
+    ]
+
+
+def _paces(result: Result) -> Iterator[str]:
+    """How fast the machine was while each row was measured, against its best of the whole run."""
+    best = min(_of_all("pace", result.rows), default=0.0)
+    if not best:
+        return
+    yield "How fast the machine was"
+    yield "------------------------"
+    yield ""
+    yield "How long a loop of Python took before each turn of a part, against the shortest of the whole run."
+    yield ""
+    yield from (".. list-table::", "   :header-rows: 1", "")
+    yield from _cells("Part", "Median", "Spread")
+    for row in result.rows:
+        if paces := [pace / best for pace in _of_all("pace", [row])]:
+            spread = f"{number(min(paces))} to {number(max(paces))}"
+            yield from _cells(_escaped(row.title), number(median(paces)), spread)
+
+
+def _busy(result: Result) -> list[str]:
+    """Whether the load could have been what was slow."""
+    parts = _of_all("client_busy", result.rows)
     if not parts:
         return []
     return [
@@ -130,9 +167,10 @@ def number(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def _cells(*texts: str) -> Iterator[str]:
-    for mark, text in zip("*    ", texts, strict=True):
-        yield f"   {mark} - {text}".rstrip()
+def _cells(first: str, *others: str) -> Iterator[str]:
+    yield f"   * - {first}".rstrip()
+    for text in others:
+        yield f"     - {text}".rstrip()
 
 
 def _escaped(text: str) -> str:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from benchmarks import report
 from benchmarks.figures import Figure, at_least, at_most
@@ -17,7 +18,7 @@ _ROWS = (
             Figure("a*b: p99", [20.0], "ms", at_most(15), note="on a Sunday"),
             Figure("hit: a second", [12345.6], "/s"),
         ],
-        {"ours": [{"bytes_per_second": 1.0 / 3}]},
+        {"ours": [{"bytes_per_second": 1.0 / 3, "pace": 0.03}, {"pace": 0.02}]},
         {"scans": {"LRU": [(5.0, 0.25)]}},
         "More about it.",
         1.5,
@@ -58,6 +59,15 @@ def test_judged_only(tmp_path: Path) -> None:
     text = report.overview(RESULT, tmp_path, judged_only=True)
     assert "hit: a second" not in text
     assert "hit: throughput" in text
+
+
+def test_how_fast_the_machine_was(tmp_path: Path) -> None:
+    """In a sentence, and for each part, against the machine at its best. What had no turns has no pace."""
+    text = report.page(RESULT, tmp_path)
+    assert "took 20 to 30 ms, 25 in the median" in text
+    assert "   * - Hits\n     - 1.25\n     - 1.00 to 1.50\n" in text
+    assert "* - Misses\n     - \n     - \n" not in text
+    assert "The same loop" not in report.page(evolve(RESULT, rows=_ROWS[1:]), tmp_path)
 
 
 def test_what_people_say_and_the_pictures_come_along(tmp_path: Path) -> None:
