@@ -12,6 +12,9 @@ from txglancecache.waiting import InThread, to_the_end
 #: How much is read at once where pages are not in memory, in bytes. Up to twice as much is read ahead.
 WINDOW = 8 << 20
 
+#: Bytes between two probes.
+_BETWEEN = 512 << 10
+
 
 @define(eq=False)
 class Pages:
@@ -26,8 +29,8 @@ class Pages:
     _probe: bytearray = field(factory=lambda: bytearray(1), init=False)
 
     def ready(self, start: int, stop: int) -> bool:
-        """Whether ``[start, stop)`` is, as far as three probes tell, in memory."""
-        return all(self._in_memory(place) for place in (start, (start + stop) // 2, stop - 1))
+        """Whether ``[start, stop)`` is, as far as a few probes tell, in memory."""
+        return all(self._in_memory(place) for place in (*range(start, stop - 1, _BETWEEN), stop - 1))
 
     def read(self, start: int, stop: int) -> bytes | None:
         """``[start, stop)``, if it is in memory."""

@@ -21,7 +21,7 @@ from zope.interface import implementer
 from txglancecache.deadline import Deadline
 from txglancecache.delivery.pages import WINDOW, Pages
 from txglancecache.delivery.source import Source
-from txglancecache.delivery.turn import PIECE, Turn
+from txglancecache.delivery.turn import PIECE, SHARE, Turn
 from txglancecache.errors import ClientGone, ClientStalled, StoreError
 from txglancecache.waiting import InThread
 
@@ -110,17 +110,19 @@ class SendfileProducer:
         self._end(ClientGone())
 
     def _send(self) -> int:
-        """Send a piece, and see to what comes next unless it is the next piece; returns how much was sent."""
+        """Send a share, and see to what comes next unless it is the next share; returns how much was sent."""
         if self._ended:
             return 0
         source = self._source
         before = source.position
         try:
-            ready = min(source.available(), PIECE)
+            ready = min(source.available(), SHARE)
+            if before < self._warm_until:
+                ready = min(ready, self._warm_until - before)
             if not ready:
                 self._deadline.clear()
                 source.wait().addCallbacks(self._look_again, self._source_failed)
-            elif before + ready > self._warm_until and not self._pages.ready(before, before + ready):
+            elif before >= self._warm_until and not self._pages.ready(before, before + ready):
                 self._missing_pages = True
                 self._deadline.clear()
                 self._warm(before)
@@ -131,28 +133,35 @@ class SendfileProducer:
                     self._warm(self._warm_until)
                 if not source.left:
                     self._end(None)
-                elif source.position < before + PIECE:
+                elif source.position < before + SHARE:
                     self._ask()
         except Exception as error:
             self._end(error)
         return source.position - before
 
     def _sendfile(self, count: int) -> None:
-        """Send up to ``count`` bytes; fewer when the socket is full."""
-        source = self._source
-        try:
-            sent = os.sendfile(self._transport.getHandle().fileno(), self._fd, source.position, count)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            if error.errno in _CONNECTION_ERRORS:
-                raise ClientGone from error
-            raise StoreError(f"cannot read a body: {error}") from error
-        if sent == 0:
-            raise StoreError(f"the body file ends at byte {source.position}")
-        source.advance(sent)
-        self._request.sentLength += sent
-        self._wait_for_client()
+        """Send up to ``count`` bytes in pieces; fewer when the socket is full."""
+        source, socket_fd = self._source, self._transport.getHandle().fileno()
+        start = source.position
+        stop = start + count
+        while source.position < stop:
+            piece = min(stop - source.position, PIECE)
+            try:
+                sent = os.sendfile(socket_fd, self._fd, source.position, piece)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno in _CONNECTION_ERRORS:
+                    raise ClientGone from error
+                raise StoreError(f"cannot read a body: {error}") from error
+            if sent == 0:
+                raise StoreError(f"the body file ends at byte {source.position}")
+            source.advance(sent)
+            self._request.sentLength += sent
+            if sent < piece:
+                break
+        if source.position > start:
+            self._wait_for_client()
 
     def _wait_for_client(self) -> None:
         """The client has just taken something, or has just been given something to take."""

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-#: The most bytes that one transfer sends at once.
+#: The most bytes that the kernel is given at once, and that one transfer may send before the others' turn.
 PIECE = 512 << 10
+SHARE = 2 << 20
 _PER_TURN = 4 << 20
 _LEAST = 64 << 10
 
@@ -44,7 +45,7 @@ class Turn:
     def take(self, send: Callable[[], int]) -> None:
         """Have ``send`` called: now, unless others wait or the turn is used up.
 
-        It returns how many bytes it sent. When that is a whole `PIECE`, it is called again.
+        It returns how many bytes it sent. When that is a whole `SHARE`, it is called again.
         """
         waiting = bool(self._line)
         self._line.append(send)
@@ -72,7 +73,7 @@ class Turn:
                 send = self._line.popleft()
                 sent = send()
                 self._sent += sent
-                if sent == PIECE:
+                if sent == SHARE:
                     self._line.append(send)
         finally:
             # Also when one has failed: the others are called by nobody else.

@@ -9,9 +9,9 @@ from attrs import define
 from twisted.internet.base import DelayedCall
 from twisted.internet.task import Clock
 
-from txglancecache.delivery.turn import PIECE, Turn
+from txglancecache.delivery.turn import PIECE, SHARE, Turn
 
-_FITTING = (4 << 20) // PIECE  # pieces that one turn has room for
+_FITTING = (4 << 20) // SHARE  # shares that one turn has room for
 
 
 class Turns(Clock):
@@ -25,18 +25,18 @@ class Turns(Clock):
 
 @define(eq=False)
 class Client:
-    """Takes ``pieces`` pieces, and says so in ``log``."""
+    """Takes ``shares`` shares, and says so in ``log``."""
 
     name: str
-    pieces: int
+    shares: int
     log: list[str]
 
     def send(self) -> int:
-        if not self.pieces:
+        if not self.shares:
             return 0
-        self.pieces -= 1
+        self.shares -= 1
         self.log.append(self.name)
-        return PIECE
+        return SHARE
 
 
 def test_a_turn_has_room_for_a_few() -> None:
@@ -61,16 +61,18 @@ def test_nobody_is_overtaken() -> None:
     turn.line_up(Client("greedy", 3, log).send)
     turn.line_up(Client("modest", 1, log).send)
     turn.take(Client("new", 1, log).send)
-    clock.advance(1)
+    clock.pump([1] * 3)
     assert log == ["greedy", "modest", "new", "greedy", "greedy"]
 
 
 def test_one_alone_goes_on() -> None:
-    """Who has the turn for itself sends piece after piece, but no more than one turn's worth."""
+    """Who has the turn for itself sends share after share, but no more than one turn's worth."""
     clock = Turns()
     turn, log = Turn(clock), list[str]()
     turn.take(Client("one", _FITTING + 3, log).send)
     assert len(log) == _FITTING
+    clock.advance(1)
+    assert len(log) == 2 * _FITTING
     clock.advance(1)
     assert len(log) == _FITTING + 3
 
