@@ -171,7 +171,7 @@ def listens(port: int) -> bool:
     """Whether anybody listens on a port of this machine."""
     try:
         socket.create_connection((LOOPBACK, port), timeout=PATIENCE).close()
-    except ConnectionRefusedError:
+    except (ConnectionRefusedError, ConnectionResetError):  # reset: it was closed in that moment
         return False
     return True
 
