@@ -152,7 +152,7 @@ def refuses(port: int) -> bool:
     """Whether nobody listens there."""
     try:
         socket.create_connection((LOOPBACK, port), timeout=10).close()
-    except ConnectionRefusedError:
+    except (ConnectionRefusedError, ConnectionResetError):  # reset: it was closed in that moment
         return True
     return False
 
