@@ -29,6 +29,7 @@ from tests.cloud.processes import Processes, environment
 from tests.cloud.proxy import Proxy, ProxyMisbehaved, eventually, glancecache
 from tests.cloud.relay import Relay
 from tests.faults.campaign import Campaign
+from tests.integration.launching import listens
 
 AREA = "Shutdown and upgrade"
 BODY = Payload(16 * MIB, seed=50)
@@ -148,15 +149,6 @@ def load(cloud: Cloud, proxy: Proxy, relay: Relay) -> Iterator[Load]:
             loaded.let_go()
 
 
-def refuses(port: int) -> bool:
-    """Whether nobody listens there."""
-    try:
-        socket.create_connection((LOOPBACK, port), timeout=10).close()
-    except (ConnectionRefusedError, ConnectionResetError):  # reset: it was closed in that moment
-        return True
-    return False
-
-
 def warmed(cloud: Cloud, proxy: Proxy) -> Image:
     image = cloud.images.create(BODY)
     assert proxy.download(image, cloud.token("alice")).sha512 == BODY.sha512
@@ -177,7 +169,7 @@ def test_stopping_under_load(
         with load(cloud, proxy, relay) as loaded:
             loaded.begin(warm, clients)
             proxy.service.popen.send_signal(signal.SIGTERM)
-            assert eventually(lambda: refuses(proxy.port) and refuses(proxy.manage_port), 10)
+            assert eventually(lambda: not (listens(proxy.port, 10) or listens(proxy.manage_port, 10)), 10)
             assert proxy.is_running
             loaded.let_go()
             for running in [*loaded.hits, *loaded.fills]:
@@ -219,7 +211,7 @@ def test_stopping_at_once(campaign: Campaign, start_proxy: ProxyFactory, cloud: 
             loaded.begin(warm, clients)
             popen = proxy.service.popen
             popen.send_signal(signal.SIGTERM)
-            assert eventually(lambda: refuses(proxy.port), 10)
+            assert eventually(lambda: not listens(proxy.port, 10), 10)
             began = time.monotonic()
             popen.send_signal((signal.SIGTERM, signal.SIGINT)[number % 2])
             assert popen.wait(30) == 0

@@ -167,10 +167,10 @@ class Launch:
         return {**kept, **self.environment, "PYTHONPATH": path}
 
 
-def listens(port: int) -> bool:
+def listens(port: int, patience: float = PATIENCE) -> bool:
     """Whether anybody listens on a port of this machine."""
     try:
-        socket.create_connection((LOOPBACK, port), timeout=PATIENCE).close()
+        socket.create_connection((LOOPBACK, port), timeout=patience).close()
     except (ConnectionRefusedError, ConnectionResetError):  # reset: it was closed in that moment
         return False
     return True
