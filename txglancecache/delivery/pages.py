@@ -13,7 +13,7 @@ from txglancecache.waiting import InThread, to_the_end
 WINDOW = 8 << 20
 
 #: Bytes between two probes.
-_BETWEEN = 512 << 10
+_BETWEEN = 1 << 20
 
 
 @define(eq=False)

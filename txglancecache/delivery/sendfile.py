@@ -19,11 +19,15 @@ from twisted.web.http import HTTPChannel, Request
 from zope.interface import implementer
 
 from txglancecache.deadline import Deadline
+from txglancecache.delivery.manner import FLUSHED, Manner
 from txglancecache.delivery.pages import WINDOW, Pages
 from txglancecache.delivery.source import Source
-from txglancecache.delivery.turn import PIECE, SHARE, Turn
+from txglancecache.delivery.turn import SHARE, Turn
 from txglancecache.errors import ClientGone, ClientStalled, StoreError
 from txglancecache.waiting import InThread
+
+#: Bytes on their way that a socket holds; twice as much with the kernel's own use of it.
+_SEND_BUFFER = 512 << 10
 
 #: What is the connection's fault when sending fails, not the file's.
 _CONNECTION_ERRORS = frozenset(
@@ -64,6 +68,7 @@ class SendfileProducer:
     _stall_timeout: float
     _transport: Any = field(default=None, init=False)
     _done: Deferred[None] = field(factory=Deferred, init=False)
+    _manner: Manner = field(default=FLUSHED, init=False)
     _asking: bool = field(default=False, init=False)
     _ended: bool = field(default=False, init=False)
     _warm_until: int = field(default=0, init=False)
@@ -81,7 +86,7 @@ class SendfileProducer:
         self._transport = transport
         self._request.write(b"")
         handle: socket.socket = transport.getHandle()
-        handle.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PIECE)
+        handle.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         # Bulk goes out in full segments; the channel's own setting is for small answers.
         transport.setTcpNoDelay(False)
         transport.unregisterProducer()
@@ -120,10 +125,12 @@ class SendfileProducer:
             if before < self._warm_until:
                 ready = min(ready, self._warm_until - before)
             if not ready:
+                self._send_in(FLUSHED)
                 self._deadline.clear()
                 source.wait().addCallbacks(self._look_again, self._source_failed)
             elif before >= self._warm_until and not self._pages.ready(before, before + ready):
                 self._missing_pages = True
+                self._send_in(FLUSHED)
                 self._deadline.clear()
                 self._warm(before)
             else:
@@ -140,16 +147,27 @@ class SendfileProducer:
         return source.position - before
 
     def _sendfile(self, count: int) -> None:
-        """Send up to ``count`` bytes in pieces; fewer when the socket is full."""
-        source, socket_fd = self._source, self._transport.getHandle().fileno()
-        start = source.position
-        stop = start + count
+        """Send up to ``count`` bytes; fewer when the socket is full."""
+        preference, start = self._turn.preference, self._source.position
+        if count < SHARE:
+            self._send_in(FLUSHED)
+            self._send_pieces(start + count)
+        else:
+            self._send_in(preference.manner)
+            began = preference.cpu()
+            self._send_pieces(start + count)
+            preference.spent(preference.cpu() - began, self._source.position - start)
+        if self._source.position > start:
+            self._wait_for_client()
+
+    def _send_pieces(self, stop: int) -> None:
+        source, socket_fd, most = self._source, self._transport.getHandle().fileno(), self._manner.piece
         while source.position < stop:
-            piece = min(stop - source.position, PIECE)
+            piece = min(stop - source.position, most)
             try:
                 sent = os.sendfile(socket_fd, self._fd, source.position, piece)
             except BlockingIOError:
-                break
+                return
             except OSError as error:
                 if error.errno in _CONNECTION_ERRORS:
                     raise ClientGone from error
@@ -159,9 +177,14 @@ class SendfileProducer:
             source.advance(sent)
             self._request.sentLength += sent
             if sent < piece:
-                break
-        if source.position > start:
-            self._wait_for_client()
+                return
+
+    def _send_in(self, manner: Manner) -> None:
+        """Whoever corks must not leave it at that: what is left of a segment would stay for 200 ms."""
+        if manner.corked is not self._manner.corked:
+            handle: socket.socket = self._transport.getHandle()
+            handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, manner.corked)
+        self._manner = manner
 
     def _wait_for_client(self) -> None:
         """The client has just taken something, or has just been given something to take."""
@@ -215,6 +238,7 @@ class SendfileProducer:
     def _hand_back(self, channel: HTTPChannel, transport: Any) -> None:
         transport.unregisterProducer()
         if transport.connected and not transport.disconnecting:
+            self._send_in(FLUSHED)
             transport.setTcpNoDelay(True)
             transport.registerProducer(channel, True)
             # Whatever was pending in the transport when we took over is gone: the channel may read on.

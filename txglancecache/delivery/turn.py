@@ -8,10 +8,14 @@ from collections.abc import Callable
 from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-#: The most bytes that the kernel is given at once, and that one transfer may send before the others' turn.
-PIECE = 512 << 10
-SHARE = 2 << 20
+from txglancecache.delivery.manner import Preference
+
+#: The most bytes that one transfer may send before the others' turn, and that all may in one turn.
+SHARE = 4 << 20
 _PER_TURN = 4 << 20
+
+#: The most and the fewest bytes that one transfer holds in memory.
+_MOST = 512 << 10
 _LEAST = 64 << 10
 
 
@@ -26,6 +30,7 @@ class Turn:
 
     _clock: IReactorTime
     active: int = field(default=0, init=False)
+    preference: Preference = field(factory=Preference, init=False)
     _sent: int = field(default=0, init=False)
     _line: deque[Callable[[], int]] = field(factory=deque, init=False)
     _next: IDelayedCall | None = field(default=None, init=False)
@@ -40,7 +45,7 @@ class Turn:
     @property
     def budget(self) -> int:
         """Bytes that one transfer may hold in memory; the less, the more there are."""
-        return max(_LEAST, min(PIECE, _PER_TURN // max(1, self.active)))
+        return max(_LEAST, min(_MOST, _PER_TURN // max(1, self.active)))
 
     def take(self, send: Callable[[], int]) -> None:
         """Have ``send`` called: now, unless others wait or the turn is used up.

@@ -27,8 +27,10 @@ from tests.unit.scripted import eventually, pause
 from txglancecache.delivery import pages, sendfile
 from txglancecache.delivery.copying import CopyingProducer
 from txglancecache.delivery.delivery import Delivery
+from txglancecache.delivery.manner import CORKED, Preference
 from txglancecache.delivery.pages import Pages
 from txglancecache.delivery.sendfile import SendfileProducer
+from txglancecache.delivery.turn import SHARE
 from txglancecache.errors import ClientGone, ClientStalled, FillFailed, GlanceCacheError, StoreError
 
 MIB = 1 << 20
@@ -81,6 +83,7 @@ class Bodies(Resource):
         self.path, self.delivery = path, delivery
         self.outcomes: list[Exception | None] = []
         self.sources: list[Bytes] = []
+        self.sockets: list[socket.socket] = []
         self.there: int | None = None
         self.size = path.stat().st_size
         self.error: Exception | None = None
@@ -97,6 +100,7 @@ class Bodies(Resource):
     async def _send(self, request: Request) -> None:
         source = Bytes(0, self.size, self.size if self.there is None else self.there, self.error)
         self.sources.append(source)
+        self.sockets.append(request.channel.transport.getHandle())
         fd = os.open(self.path, os.O_RDONLY)
         try:
             await self.delivery.send(request, source, fd)
@@ -207,6 +211,36 @@ async def test_a_growing_file_is_followed(server: Server) -> None:
         server.bodies.sources[0].grow(there)
         await pause(0.02)
     assert await digest == DIGEST
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("server", ["plain"], indirect=True)
+async def test_nothing_is_held_back(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where bytes go out in full segments only, the last ones do not wait for more, nor does what follows."""
+    corks: list[int] = []
+
+    def watched(self: Preference, seconds: float, sent: int) -> None:
+        corks.append(_cork(server))
+
+    monkeypatch.setattr(Preference, "spent", watched)
+    monkeypatch.setattr(server.bodies.delivery.turn.preference, "manner", CORKED)
+    server.bodies.there = SHARE
+    connection = server.connect()
+    digest = threads.deferToThread(_get, connection)
+    await eventually(lambda: server.bodies.sources and server.bodies.sources[0].position == SHARE)
+    await eventually(lambda: not _cork(server))
+    server.bodies.sources[0].grow(len(BODY))
+    assert await digest == DIGEST
+    assert set(corks) == {1}
+    server.bodies.resize(SHARE)
+    again = await threads.deferToThread(_get, connection)
+    assert again == hashlib.sha256(BODY[:SHARE]).hexdigest()
+    assert not _cork(server)
+    connection.close()
+
+
+def _cork(server: Server) -> int:
+    return server.bodies.sockets[-1].getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK)
 
 
 @pytest_twisted.ensureDeferred

@@ -9,7 +9,7 @@ from attrs import define
 from twisted.internet.base import DelayedCall
 from twisted.internet.task import Clock
 
-from txglancecache.delivery.turn import PIECE, SHARE, Turn
+from txglancecache.delivery.turn import SHARE, Turn
 
 _FITTING = (4 << 20) // SHARE  # shares that one turn has room for
 
@@ -61,7 +61,7 @@ def test_nobody_is_overtaken() -> None:
     turn.line_up(Client("greedy", 3, log).send)
     turn.line_up(Client("modest", 1, log).send)
     turn.take(Client("new", 1, log).send)
-    clock.pump([1] * 3)
+    clock.pump([1] * 5)
     assert log == ["greedy", "modest", "new", "greedy", "greedy"]
 
 
@@ -69,12 +69,11 @@ def test_one_alone_goes_on() -> None:
     """Who has the turn for itself sends share after share, but no more than one turn's worth."""
     clock = Turns()
     turn, log = Turn(clock), list[str]()
-    turn.take(Client("one", _FITTING + 3, log).send)
-    assert len(log) == _FITTING
-    clock.advance(1)
-    assert len(log) == 2 * _FITTING
-    clock.advance(1)
-    assert len(log) == _FITTING + 3
+    turn.take(Client("one", 2 * _FITTING + 1, log).send)
+    for shares in (_FITTING, 2 * _FITTING, 2 * _FITTING + 1):
+        assert len(log) == shares
+        clock.advance(1)
+    assert len(log) == 2 * _FITTING + 1
 
 
 def test_later_is_never_now() -> None:
@@ -91,7 +90,7 @@ def test_what_one_may_hold_in_memory_shrinks_with_their_number() -> None:
     """Many transfers that copy hold little each."""
     turn = Turn(Clock())
     with turn:
-        assert turn.budget == PIECE
+        assert turn.budget == 512 << 10
     for _ in range(1000):
         turn.__enter__()
     assert turn.budget == 64 << 10
