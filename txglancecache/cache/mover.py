@@ -1,9 +1,8 @@
 """Moving a body from a socket into its file, in threads.
 
-A few bodies at a time go through large buffers: the more is moved at once, the less often the threads of
-this process and the origin's have to wake each other, which costs more than a copy does. All others go
-through pipes, and never enter this process, where the kernel lets them. Bytes that are on disk already are
-read past.
+They go through pipes, and never enter this process, where the kernel lets them. How far a mover has come is
+told every few milliseconds: each time wakes the reactor and those that read, which costs more than to move a
+mebibyte does. Bytes that are on disk already are read past.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ import socket
 import time
 from collections.abc import Callable
 from enum import Enum
-from threading import BoundedSemaphore
 
 from attrs import define, field
 
@@ -31,15 +29,15 @@ from txglancecache.store.allocation import give_back, set_aside
 #: The most bytes that one step moves; also the size asked for a pipe, which may not be larger.
 _STEP = 1 << 20
 
-#: The same with a large buffer. Movers that have one; all of them together take no more memory than that.
-_LARGE_STEP = 4 << 20
-_LARGE = BoundedSemaphore(8)
-
 #: How far ahead of what is written room is set aside, in bytes. Pieces of 4 MiB leave a file in pieces.
 _AHEAD = 16 << 20
 
 #: Seconds after which a mover lets others have its thread.
 _TURN = 2.0
+
+#: Seconds that bytes may be in the file before that is told, if more come, and if none do.
+_UNTOLD = 0.005
+_UNTOLD_AT_REST = 0.001
 
 #: Seconds for which a mover waits for more in its thread, before it gives that back.
 _LINGERING = 0.1
@@ -144,8 +142,15 @@ class Mover:
     _moved: Callable[[int, int, bool], None]
     patience: Patience
     _begun: bool = field(default=False, init=False)
+    _told: int = field(init=False)  # up to where in the body
+    _told_at: float = field(default=0.0, init=False)
+    _kept: bool = field(default=True, init=False)  # what is not told yet
     _splices: bool = field(factory=lambda: hasattr(os, "splice"), init=False)
     _poll: select.poll = field(factory=select.poll, init=False)
+
+    @_told.default
+    def _(self) -> int:
+        return self._sink.position
 
     def turn(self) -> Turn:
         """Move what there is.
@@ -154,7 +159,7 @@ class Mover:
         :raises StoreError: the disk failed.
         :raises TransferStopped: nobody wants it any more.
         """
-        way = _way(self._splices)
+        way = self._way()
         try:
             if not self._begun:
                 self._begin()
@@ -163,25 +168,41 @@ class Mover:
             except _SpliceRefused:
                 self._splices = False
                 way.close()
-                way = _Copy(_STEP)
+                way = self._way()
                 return self._move(way)
+            finally:
+                self._tell()
         except BaseException:
             self._sink.give_back()
             raise
         finally:
             way.close()
 
+    def _way(self) -> _Splice | _Copy:
+        """The best that is to be had; whoever gets it closes it."""
+        try:
+            return _Splice() if self._splices else _Copy()
+        except OSError:
+            # No descriptor is left for a pipe.
+            return _Copy()
+
     def _move(self, way: _Splice | _Copy) -> Turn:
         ends = time.monotonic() + _TURN
         while True:
-            count, keep = self._sink.next(way.most)
+            count, keep = self._sink.next(_STEP)
             if not count:
                 return Turn.DONE
             if keep:
                 # Where bytes are only read past, the body may be whole: its file must stay as it is.
                 self._sink.prepare()
+            if keep is not self._kept:
+                self._tell()
+                self._kept = keep
             if self._step(way, count, keep):
-                if time.monotonic() > ends:
+                now = time.monotonic()
+                if now > self._told_at + _UNTOLD:
+                    self._tell()
+                if now > ends:
                     return Turn.AGAIN
             elif not self._linger():
                 return Turn.DRY
@@ -190,16 +211,19 @@ class Mover:
         """What was read together with the head comes first."""
         self._begun = True
         self._poll.register(self._source.socket, select.POLLIN)
-        start = self._sink.position
         for kept_from, kept_to in self._sink.write([self._source.buffered]):
-            self._tell_gap(start, kept_from)
-            self._moved(kept_from, kept_to, True)
-            start = kept_to
-        self._tell_gap(start, self._sink.position)
+            self._tell_to(kept_from, False)
+            self._tell_to(kept_to, True)
+        self._tell_to(self._sink.position, False)
 
-    def _tell_gap(self, start: int, stop: int) -> None:
-        if start < stop:
-            self._moved(start, stop, False)
+    def _tell(self) -> None:
+        self._tell_to(self._sink.position, self._kept)
+        self._told_at = time.monotonic()
+
+    def _tell_to(self, position: int, kept: bool) -> None:
+        if self._told < position:
+            self._moved(self._told, position, kept)
+            self._told = position
 
     def _step(self, way: _Splice | _Copy, count: int, keep: bool) -> bool:
         """Move at most ``count`` bytes; ``False`` if there are none to read."""
@@ -215,7 +239,6 @@ class Mover:
             sink.next(0)
             raise OriginProtocolError(f"the origin closed at byte {sink.position}")
         self.patience.came(moved)
-        self._moved(sink.position, sink.position + moved, keep)
         sink.position += moved
         return True
 
@@ -225,7 +248,10 @@ class Mover:
         if complaint is not None:
             raise OriginTimeout(complaint)
         began = time.monotonic()
-        ready = bool(self._poll.poll(_LINGERING * 1000))
+        ready = bool(self._poll.poll(_UNTOLD_AT_REST * 1000))
+        if not ready:
+            self._tell()
+            ready = bool(self._poll.poll(_LINGERING * 1000))
         self.patience.waited(min(_LINGERING, time.monotonic() - began))
         return ready
 
@@ -234,26 +260,10 @@ class _SpliceRefused(Exception):
     """This pair of socket and file system cannot splice; nothing was moved."""
 
 
-def _way(splices: bool) -> _Splice | _Copy:
-    """The best that is to be had; whoever gets it closes it."""
-    if _LARGE.acquire(blocking=False):
-        try:
-            return _Copy(_LARGE_STEP, _LARGE.release)
-        except OSError:
-            # No memory is left.
-            _LARGE.release()
-    try:
-        return _Splice() if splices else _Copy(_STEP)
-    except OSError:
-        # No descriptor is left for a pipe.
-        return _Copy(_STEP)
-
-
 class _Splice:
     """Moves bytes inside the kernel, socket to pipe to file."""
 
     def __init__(self) -> None:
-        self.most = _STEP
         self._out, self._in = os.pipe()
         try:
             fcntl.fcntl(self._in, fcntl.F_SETPIPE_SZ, _STEP)
@@ -294,17 +304,11 @@ class _Splice:
 
 
 class _Copy:
-    """Moves bytes through a buffer of this process.
+    """Moves bytes through a buffer of this process."""
 
-    :param most: the size of that, in bytes. Memory that nothing was read into is never taken.
-    :param closed: called at the end.
-    """
-
-    def __init__(self, most: int, closed: Callable[[], None] = lambda: None) -> None:
-        self.most = most
-        self._closed = closed
+    def __init__(self) -> None:
         # A mapping goes back to the system when nobody refers to it any more; the heap might keep it.
-        self._buffer = memoryview(mmap.mmap(-1, most, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        self._buffer = memoryview(mmap.mmap(-1, _STEP, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
     def move(self, source: socket.socket, fd: int, position: int, count: int, keep: bool) -> int:
         moved = source.recv_into(self._buffer[:count])
@@ -314,4 +318,3 @@ class _Copy:
 
     def close(self) -> None:
         self._buffer = memoryview(b"")
-        self._closed()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import socket
 import time
@@ -11,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from threading import BoundedSemaphore, Semaphore, Thread
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -132,12 +131,10 @@ async def _chunked(peer: Peer) -> None:
     peer.send(b"0\r\n\r\n")
 
 
-@pytest.fixture(params=["large buffer", "splice", "small buffer"])
+@pytest.fixture(params=["splice", "buffer"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """How bytes get from a socket into a file."""
-    if request.param != "large buffer":
-        monkeypatch.setattr(mover, "_LARGE", Semaphore(0))
-    if request.param == "small buffer":
+    if request.param == "buffer":
         monkeypatch.delattr(os, "splice")
     return str(request.param)
 
@@ -160,7 +157,6 @@ async def test_a_socket_that_cannot_splice_is_asked_once(move: Move, monkeypatch
         asked.append(1)
         raise OSError(errno.EINVAL, "Invalid argument")
 
-    monkeypatch.setattr(mover, "_LARGE", Semaphore(0))
     monkeypatch.setattr(mover, "_TURN", 0.0)
     monkeypatch.setattr(os, "splice", refuse)
     await move.run(_sized(BODY))
@@ -409,6 +405,7 @@ async def test_a_slow_disk_is_not_the_origins_fault(tmp_path: Path, monkeypatch:
             await eventually(lambda start=start: move.written.total == start)  # type: ignore[misc]
             peer.send(BODY[start:stop])
 
+    monkeypatch.delattr(os, "splice")
     monkeypatch.setattr(mover, "_write_all", slowly)
     await move.run(script)
     assert delays == []
@@ -438,7 +435,7 @@ async def test_a_silent_origin_keeps_no_thread(move: Move) -> None:
 async def test_threads_are_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two transfers and one thread: neither waits for the end of the other, nor loses a byte."""
     monkeypatch.setattr(mover, "_TURN", 0.0)
-    monkeypatch.setattr(mover, "_LARGE_STEP", 100_000)
+    monkeypatch.setattr(mover, "_STEP", 100_000)
     one = ThreadPool(0, 1)
     one.start()
     left: list[int] = []
@@ -471,7 +468,6 @@ async def test_threads_are_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_turn_ends(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a while although there is more to read, when there is nothing more, and at the end."""
     monkeypatch.setattr(mover, "_STEP", 40_000)
-    monkeypatch.setattr(mover, "_LARGE_STEP", 40_000)
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     fd = os.open(tmp_path / "body", os.O_RDWR | os.O_CREAT)
@@ -530,7 +526,6 @@ def test_room_is_set_aside(tmp_path: Path) -> None:
 def test_what_is_read_past_stays_as_it_is(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once the last byte that was missing is there, the file does not change any more."""
     monkeypatch.setattr(mover, "_STEP", 64 << 10)
-    monkeypatch.setattr(mover, "_LARGE_STEP", 64 << 10)
     monkeypatch.setattr(mover, "_AHEAD", 256 << 10)
     size, missing = 3 << 20, 1 << 20
     ours, theirs = socket.socketpair()
@@ -565,60 +560,39 @@ def _on_disk(fd: int) -> int:
 
 
 @pytest_twisted.ensureDeferred
-async def test_neither_memory_nor_a_descriptor(move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is none for a large buffer or a pipe, the bytes go through a small buffer."""
-    asked: list[int] = []
-    anonymous = mmap.mmap
-
-    def memory(fd: int, size: int, flags: int) -> mmap.mmap:
-        asked.append(size)
-        if size > mover._STEP:
-            raise OSError(errno.ENOMEM, "Cannot allocate memory")
-        return anonymous(fd, size, flags)
+async def test_no_descriptor_for_a_pipe(move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes go through a buffer."""
 
     def pipe() -> tuple[int, int]:
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr(mover.os, "pipe", pipe)
-    monkeypatch.setattr(mover.mmap, "mmap", memory)
-    before = mover._LARGE._value
     await move.run(_sized(BODY))
     assert move.written == Extents.of((0, SIZE))
     assert move.right()
-    assert asked[:2] == [mover._LARGE_STEP, mover._STEP]
-    assert mover._LARGE._value == before
 
 
 @pytest_twisted.ensureDeferred
-async def test_large_buffers_are_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that get none do as well; all are given back, however a transfer ends."""
-    monkeypatch.setattr(mover, "_LARGE", BoundedSemaphore(2))
-    large: list[bool] = []
-    choose = mover._way
+async def test_what_came_is_told_now_and_then(way: str, move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seldom while more comes, at once when nothing does, and all of it when the origin breaks off."""
+    monkeypatch.setattr(mover, "_UNTOLD", 60.0)
+    monkeypatch.setattr(mover, "_UNTOLD_AT_REST", 0.5)
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(move.transfer, "_written", lambda *span: told.append(span))
 
-    def way(splices: bool) -> Any:
-        chosen = choose(splices)
-        large.append(chosen.most == mover._LARGE_STEP)
-        return chosen
-
-    async def broken(peer: Peer) -> None:
+    async def script(peer: Peer) -> None:
         await peer.head()
-        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE, BODY[:50_000])
-        await eventually(lambda: len(large) >= 4)
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE)
+        for start in range(0, 100_000, 20_000):
+            peer.send(BODY[start : start + 20_000])
+            await pause(0.005)
+        await eventually(lambda: told and told[-1][1] == 100_000)
+        peer.send(BODY[100_000:120_000])
+        await pause(0.005)
         peer.close()
 
-    monkeypatch.setattr(mover, "_way", way)
-    monkeypatch.setattr(mover, "_LINGERING", 5.0)
-    moves = [Move(tmp_path / str(number)) for number in range(4)]
-    running = [Deferred.fromCoroutine(each.run(broken)) for each in moves]
-    for each in running:
-        with pytest.raises(OriginError):
-            await each
-    assert sorted(large[:4]) == [False, False, True, True]
-    assert mover._LARGE._value == 2
-    again = Move(tmp_path / "again")
-    await again.run(_sized(BODY))
-    assert large[4]
-    assert again.right()
-    for each in [*moves, again]:
-        os.close(each.fd)
+    with pytest.raises(OriginError):
+        await move.run(script)
+    assert told[-1][1] == 120_000
+    assert len(told) <= 4
+    assert [start for start, _ in told] == [0, *(stop for _, stop in told[:-1])]
