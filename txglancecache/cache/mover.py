@@ -1,8 +1,8 @@
 """Moving a body from a socket into its file, in threads.
 
 They go through pipes, and never enter this process, where the kernel lets them. How far a mover has come is
-told every few milliseconds: each time wakes the reactor and those that read, which costs more than to move a
-mebibyte does. Bytes that are on disk already are read past.
+told now and then: each time wakes the reactor and all who read, which costs more than to move a mebibyte does.
+Bytes that are on disk already are read past.
 """
 
 from __future__ import annotations
@@ -35,9 +35,11 @@ _AHEAD = 16 << 20
 #: Seconds after which a mover lets others have its thread.
 _TURN = 2.0
 
-#: Seconds that bytes may be in the file before that is told, if more come, and if none do.
-_UNTOLD = 0.005
-_UNTOLD_AT_REST = 0.001
+#: How long bytes may be in the file before that is told, in seconds: while more come, and when none do. So many
+#: are told of at once.
+_UNTOLD = 0.02
+_UNTOLD_AT_REST = 0.005
+_MANY = 8 << 20
 
 #: Seconds for which a mover waits for more in its thread, before it gives that back.
 _LINGERING = 0.1
@@ -200,7 +202,7 @@ class Mover:
                 self._kept = keep
             if self._step(way, count, keep):
                 now = time.monotonic()
-                if now > self._told_at + _UNTOLD:
+                if now > self._told_at + _UNTOLD or self._sink.position >= self._told + _MANY:
                     self._tell()
                 if now > ends:
                     return Turn.AGAIN
