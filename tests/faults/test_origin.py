@@ -482,7 +482,7 @@ def test_bursts_of_errors(
                 trials.check(what)
                 before = about(image, "created")
                 with ThreadPoolExecutor(1) as pool:
-                    pace = SIZE / 3 if expected == "status 504" else SIZE  # for as long as the burst
+                    pace = SIZE / 3  # for as long as the burst
                     under_way = pool.submit(node.download, image, rate=pace, timeout=60)
                     node.until(lambda: about(image, "readers") == 1, "a client")
                     warm = burst(image, fault)
