@@ -1,7 +1,7 @@
 """Moving a body from a socket into its file, in threads.
 
 They go through pipes, and never enter this process, where the kernel lets them. How far a mover has come is
-told now and then: each time wakes the reactor and all who read, which costs more than to move a mebibyte does.
+told now and then: each time wakes the reactor and all who read, which costs more than to move a mebibyte.
 Bytes that are on disk already are read past.
 """
 
@@ -35,8 +35,8 @@ _AHEAD = 16 << 20
 #: Seconds after which a mover lets others have its thread.
 _TURN = 2.0
 
-#: How long bytes may be in the file before that is told, in seconds: while more come, and when none do. So many
-#: are told of at once.
+#: How long bytes may be in the file before that is told, in seconds: while more come, and when none do. As
+#: soon as there are so many, they are told of at once.
 _UNTOLD = 0.02
 _UNTOLD_AT_REST = 0.005
 _MANY = 8 << 20
