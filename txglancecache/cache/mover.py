@@ -15,6 +15,7 @@ import select
 import socket
 import time
 from collections.abc import Callable
+from contextlib import closing
 from enum import Enum
 
 from attrs import define, field
@@ -161,53 +162,41 @@ class Mover:
         :raises StoreError: the disk failed.
         :raises TransferStopped: nobody wants it any more.
         """
-        way = self._way()
         try:
             if not self._begun:
                 self._begin()
             try:
-                return self._move(way)
+                return self._move()
             except _SpliceRefused:
                 self._splices = False
-                way.close()
-                way = self._way()
-                return self._move(way)
-            finally:
-                self._tell()
+                return self._move()
         except BaseException:
             self._sink.give_back()
             raise
-        finally:
-            way.close()
+
+    def _move(self) -> Turn:
+        ends = time.monotonic() + _TURN
+        with closing(self._way()) as way:
+            try:
+                while True:
+                    count, keep = self._sink.next(_STEP)
+                    if not count:
+                        return Turn.DONE
+                    if self._step(way, count, keep):
+                        if time.monotonic() > ends:
+                            return Turn.AGAIN
+                    elif not self._linger():
+                        return Turn.DRY
+            finally:
+                self._tell()
 
     def _way(self) -> _Splice | _Copy:
-        """The best that is to be had; whoever gets it closes it."""
+        """The best that is to be had."""
         try:
             return _Splice() if self._splices else _Copy()
         except OSError:
             # No descriptor is left for a pipe.
             return _Copy()
-
-    def _move(self, way: _Splice | _Copy) -> Turn:
-        ends = time.monotonic() + _TURN
-        while True:
-            count, keep = self._sink.next(_STEP)
-            if not count:
-                return Turn.DONE
-            if keep:
-                # Where bytes are only read past, the body may be whole: its file must stay as it is.
-                self._sink.prepare()
-            if keep is not self._kept:
-                self._tell()
-                self._kept = keep
-            if self._step(way, count, keep):
-                now = time.monotonic()
-                if now > self._told_at + _UNTOLD or self._sink.position >= self._told + _MANY:
-                    self._tell()
-                if now > ends:
-                    return Turn.AGAIN
-            elif not self._linger():
-                return Turn.DRY
 
     def _begin(self) -> None:
         """What was read together with the head comes first."""
@@ -230,6 +219,12 @@ class Mover:
     def _step(self, way: _Splice | _Copy, count: int, keep: bool) -> bool:
         """Move at most ``count`` bytes; ``False`` if there are none to read."""
         sink = self._sink
+        if keep:
+            # Where bytes are only read past, the body may be whole: its file must stay as it is.
+            sink.prepare()
+        if keep is not self._kept:
+            self._tell()
+            self._kept = keep
         try:
             moved = way.move(self._source.socket, sink.fd, sink.position, count, keep)
         except BlockingIOError:
@@ -242,6 +237,8 @@ class Mover:
             raise OriginProtocolError(f"the origin closed at byte {sink.position}")
         self.patience.came(moved)
         sink.position += moved
+        if sink.position >= self._told + _MANY or time.monotonic() > self._told_at + _UNTOLD:
+            self._tell()
         return True
 
     def _linger(self) -> bool:
