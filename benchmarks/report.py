@@ -63,7 +63,7 @@ def page(result: Result, folder: Path) -> str:
     """All of it, with a title."""
     parts = ["Measured\n========\n\n.. Written by `make bench`.", overview(result, folder)]
     parts += [row.text for row in result.rows if row.text]
-    parts += ["\n".join(_paces(result))]
+    parts += ["\n".join(_costs(result)), "\n".join(_paces(result))]
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
@@ -109,6 +109,37 @@ def _pace(result: Result) -> list[str]:
         f"{max(paces) * 1000:.0f} ms, {median(paces) * 1000:.0f} in the median:",
         "what is in seconds bears that.",
     ]
+
+
+def _costs(result: Result) -> Iterator[str]:
+    """What each server did, and what of the machine it took for that."""
+    taken = [
+        (row, server, samples)
+        for row in result.rows
+        for server, samples in row.samples.items()
+        if samples and all("cpu_per_gib" in sample for sample in samples)
+    ]
+    if not taken:
+        return
+    yield "Throughput, CPU and memory"
+    yield "--------------------------"
+    yield ""
+    yield "Medians. Behind a server's name stands what was asked of it: the number of clients, or the image."
+    yield "CPU: seconds of the server and its children for each GiB. Memory: its proportional set size (PSS)"
+    yield "at the end of a turn, where it was looked at; what processes share is divided by their number."
+    yield ""
+    yield from (".. list-table::", "   :header-rows: 1", "")
+    yield from _cells("Part", "Server", "GB/s", "CPU, s/GiB", "Memory, MiB")
+    for row, server, samples in taken:
+        speed, cpu = (median(each[key] for each in samples) for key in ("bytes_per_second", "cpu_per_gib"))
+        memory = [each["pss"] / (1 << 20) for each in samples if "pss" in each]
+        yield from _cells(
+            _escaped(row.title),
+            _escaped(server),
+            number(speed / 1e9),
+            number(cpu),
+            number(median(memory)) if memory else "",
+        )
 
 
 def _paces(result: Result) -> Iterator[str]:

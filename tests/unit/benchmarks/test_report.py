@@ -70,6 +70,22 @@ def test_how_fast_the_machine_was(tmp_path: Path) -> None:
     assert "The same loop" not in report.page(evolve(RESULT, rows=_ROWS[1:]), tmp_path)
 
 
+def test_what_each_server_took(tmp_path: Path) -> None:
+    """Side by side, in medians; nothing stands where nothing was looked at."""
+    turns = [{"bytes_per_second": speed, "cpu_per_gib": 0.25} for speed in (1e9, 2e9, 9e9)]
+    samples = {
+        "ours": turns,
+        "theirs": [{**turn, "pss": 5 << 20} for turn in turns],
+        "nobody": [{"pace": 0.1}],
+    }
+    row = evolve(_ROWS[0], samples=samples)
+    costs = report.page(evolve(RESULT, rows=(row,)), tmp_path).partition("Throughput, CPU and memory")[2]
+    assert "     - ours\n     - 2.00\n     - 0.25\n     -\n" in costs
+    assert "     - theirs\n     - 2.00\n     - 0.25\n     - 5.00\n" in costs
+    assert "nobody" not in costs
+    assert "Throughput, CPU and memory" not in report.page(RESULT, tmp_path)
+
+
 def test_what_people_say_and_the_pictures_come_along(tmp_path: Path) -> None:
     (tmp_path / report.SHORTFALLS).write_text("It rained.\n")
     (tmp_path / "hits.svg").write_text("<svg/>")
